@@ -1,0 +1,263 @@
+//! Every setting and every default.
+//!
+//! Three layers: this configuration, then `#[cached(…)]` on the entity, then [`ReadOptions`] on
+//! the call.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::ConfigError;
+
+/// The settings of a [`CachedDb`](crate::CachedDb).
+///
+/// Deserializes from TOML, JSON or environment variables (through the `config` crate, say);
+/// durations are written as in `"10m"`, `"1h 30m"` or `"250ms"`. What is left out has its default.
+///
+/// ```
+/// let config: cached_repo::Config = toml::from_str(
+///     r#"
+///     namespace = "shop"
+///     ttl = "5m"
+///     on_cache_failure = "refuse"
+///     redis = { url = "redis://127.0.0.1:6379" }
+///     "#,
+/// )?;
+/// assert_eq!(config.ttl.as_secs(), 300);
+/// # Ok::<_, toml::de::Error>(())
+/// ```
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Config {
+    /// What every key starts with, so that applications can share a Redis. Default: `cached-repo`.
+    pub namespace: String,
+    /// Where Redis is. Default: none, the in-process tier.
+    #[cfg(feature = "redis")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redis: Option<deadpool_redis::Config>,
+    /// How long a row is served from the cache. Default: 10 minutes.
+    #[serde(with = "humantime_serde")]
+    pub ttl: Duration,
+    /// How long a row is known not to exist; zero turns negative caching off. Default: 30 seconds.
+    #[serde(with = "humantime_serde")]
+    pub negative_ttl: Duration,
+    /// How long after its TTL a row may still be served while it is reloaded
+    /// (stale-while-revalidate). Default: zero, never.
+    #[serde(with = "humantime_serde")]
+    pub stale_ttl: Duration,
+    /// The share of a TTL that is drawn at random, so that rows loaded together do not expire
+    /// together. Default: `0.1`, a TTL of 10 minutes ends after 9 to 10.
+    pub ttl_jitter: f64,
+    /// How eagerly a row is reloaded shortly before its TTL by one of its readers (XFetch's β);
+    /// zero turns it off. Default: `1.0`.
+    pub early_refresh: f64,
+    /// How long a reader may take to load a row before another may try. Default: 3 seconds.
+    #[serde(with = "humantime_serde")]
+    pub lease: Duration,
+    /// How long a reader waits for another process that loads the same row, before it asks the
+    /// database itself. Default: 500 milliseconds.
+    #[serde(with = "humantime_serde")]
+    pub lease_wait: Duration,
+    /// How long a write may take before readers take its outcome for unknown; must be longer than
+    /// the database's statement time-out. Default: 5 seconds.
+    #[serde(with = "humantime_serde")]
+    pub block: Duration,
+    /// How long a tombstone remembers the version it stands for; must be longer than `block`.
+    /// Default: 30 seconds.
+    #[serde(with = "humantime_serde")]
+    pub keep: Duration,
+    /// How long one operation on Redis may take. Default: 100 milliseconds.
+    #[serde(with = "humantime_serde")]
+    pub cache_timeout: Duration,
+    /// What a write does when the cache cannot be told of it. Default: [`OnCacheFailure::Proceed`].
+    pub on_cache_failure: OnCacheFailure,
+    /// How often `update_with` tries before it gives up on conflicts. Default: 10.
+    pub update_attempts: u32,
+    /// How many invalidations are remembered while the cache is down; beyond it, whole entities
+    /// are distrusted. Default: 100,000.
+    pub pending_capacity: usize,
+    /// How many bytes the in-process tier keeps. Default: 64 MiB.
+    pub memory_capacity_bytes: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            namespace: "cached-repo".into(),
+            #[cfg(feature = "redis")]
+            redis: None,
+            ttl: Duration::from_secs(600),
+            negative_ttl: Duration::from_secs(30),
+            stale_ttl: Duration::ZERO,
+            ttl_jitter: 0.1,
+            early_refresh: 1.0,
+            lease: Duration::from_secs(3),
+            lease_wait: Duration::from_millis(500),
+            block: Duration::from_secs(5),
+            keep: Duration::from_secs(30),
+            cache_timeout: Duration::from_millis(100),
+            on_cache_failure: OnCacheFailure::Proceed,
+            update_attempts: 10,
+            pending_capacity: 100_000,
+            memory_capacity_bytes: 64 * 1024 * 1024,
+        }
+    }
+}
+
+/// What a write does when the cache cannot be told of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum OnCacheFailure {
+    /// Commit, remember the invalidation and replay it when the cache is back. Until then this
+    /// process reads the rows in question from the database; other processes may serve them
+    /// stale, for at most their TTL.
+    #[default]
+    Proceed,
+    /// Fail with [`WriteError::CacheUnavailable`](crate::WriteError::CacheUnavailable) before
+    /// anything is written.
+    Refuse,
+}
+
+/// The longest TTL: more does not fit into an entry.
+const LONGEST_TTL: Duration = Duration::from_secs(100 * 24 * 60 * 60);
+const SHORTEST: Duration = Duration::from_millis(1);
+const LONGEST_NAMESPACE_BYTES: usize = 64;
+
+impl Config {
+    /// # Errors
+    /// Names the first setting that makes no sense, and what would.
+    pub(crate) fn validate(&self) -> Result<(), ConfigError> {
+        let invalid = |setting, expected| Err(ConfigError::Invalid { setting, expected });
+        if self.namespace.is_empty() || self.namespace.len() > LONGEST_NAMESPACE_BYTES {
+            return invalid("namespace", "a text of 1 to 64 bytes");
+        }
+        if self.ttl < SHORTEST || self.ttl > LONGEST_TTL {
+            return invalid("ttl", "between 1 millisecond and 100 days");
+        }
+        if self.negative_ttl > LONGEST_TTL {
+            return invalid(
+                "negative_ttl",
+                "at most 100 days; zero turns negative caching off",
+            );
+        }
+        if self.stale_ttl > LONGEST_TTL {
+            return invalid("stale_ttl", "at most 100 days");
+        }
+        if !(0.0..1.0).contains(&self.ttl_jitter) {
+            return invalid("ttl_jitter", "at least 0 and below 1");
+        }
+        if !(self.early_refresh >= 0.0 && self.early_refresh.is_finite()) {
+            return invalid("early_refresh", "zero or a positive number");
+        }
+        let hour = Duration::from_secs(3600);
+        if self.lease < SHORTEST || self.lease > hour {
+            return invalid("lease", "between 1 millisecond and 1 hour");
+        }
+        if self.block < SHORTEST || self.block > hour {
+            return invalid("block", "between 1 millisecond and 1 hour");
+        }
+        if self.keep <= self.block || self.keep > 24 * hour {
+            return invalid("keep", "longer than `block` and at most 1 day");
+        }
+        if self.cache_timeout < SHORTEST || self.cache_timeout >= self.block {
+            return invalid(
+                "cache_timeout",
+                "at least 1 millisecond and shorter than `block`",
+            );
+        }
+        if self.update_attempts == 0 {
+            return invalid("update_attempts", "at least 1");
+        }
+        if self.pending_capacity == 0 {
+            return invalid("pending_capacity", "at least 1");
+        }
+        Ok(())
+    }
+}
+
+/// Settings of a single call or a few: `users.with(ReadOptions::new().ttl(…))`.
+///
+/// ```
+/// # use std::time::Duration;
+/// use cached_repo::ReadOptions;
+///
+/// let short = ReadOptions::new().ttl(Duration::from_secs(5)).negative_ttl(Duration::ZERO);
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+#[must_use]
+pub struct ReadOptions {
+    pub(crate) ttl: Option<Duration>,
+    pub(crate) negative_ttl: Option<Duration>,
+    pub(crate) stale_ttl: Option<Duration>,
+    pub(crate) fresh: bool,
+}
+
+impl ReadOptions {
+    /// Changes nothing.
+    pub const fn new() -> Self {
+        Self {
+            ttl: None,
+            negative_ttl: None,
+            stale_ttl: None,
+            fresh: false,
+        }
+    }
+
+    /// How long rows stored by these calls are served. At least 1 millisecond and at most
+    /// 100 days; beyond, the nearest of the two. Default: the entity's.
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = Some(ttl.clamp(SHORTEST, LONGEST_TTL));
+        self
+    }
+
+    /// How long absences stored by these calls are known; zero for not at all. Default: the
+    /// entity's.
+    pub fn negative_ttl(mut self, ttl: Duration) -> Self {
+        self.negative_ttl = Some(ttl.min(LONGEST_TTL));
+        self
+    }
+
+    /// How long after its TTL these calls accept a row while it is reloaded; zero for not at all.
+    /// Default: the entity's.
+    pub fn stale_ttl(mut self, ttl: Duration) -> Self {
+        self.stale_ttl = Some(ttl.min(LONGEST_TTL));
+        self
+    }
+
+    /// Asks the database whatever the cache holds, and repairs the cache. Default: off.
+    pub fn fresh(mut self) -> Self {
+        self.fresh = true;
+        self
+    }
+}
+
+/// How one repository reads: the three layers put together.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ReadPolicy {
+    pub(crate) ttl: Duration,
+    pub(crate) negative_ttl: Duration,
+    pub(crate) stale_ttl: Duration,
+    pub(crate) fresh: bool,
+}
+
+impl ReadPolicy {
+    pub(crate) fn of(config: &Config, entity: &crate::EntityOptions) -> Self {
+        Self {
+            ttl: entity.ttl.unwrap_or(config.ttl),
+            negative_ttl: entity.negative_ttl.unwrap_or(config.negative_ttl),
+            stale_ttl: entity.stale_ttl.unwrap_or(config.stale_ttl),
+            fresh: false,
+        }
+    }
+
+    pub(crate) fn with(self, options: ReadOptions) -> Self {
+        Self {
+            ttl: options.ttl.unwrap_or(self.ttl),
+            negative_ttl: options.negative_ttl.unwrap_or(self.negative_ttl),
+            stale_ttl: options.stale_ttl.unwrap_or(self.stale_ttl),
+            fresh: self.fresh || options.fresh,
+        }
+    }
+}

@@ -1,0 +1,359 @@
+//! [`CachedDb`]: a database connection with a cache in front, and the state its repositories share.
+//!
+//! Invariants:
+//! - A repository's state is per entity and per `CachedDb`, never global: two of them never share
+//!   a flight, a counter or a setting.
+//! - Everything that runs in the background is joined by [`CachedDb::shutdown`].
+
+use std::{
+    any::{Any, TypeId},
+    collections::{HashMap, HashSet},
+    fmt,
+    sync::Arc,
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use sea_orm::{
+    DatabaseConnection, DbBackend, EntityName,
+    sea_query::{FromValueTuple, IntoValueTuple, Value as SqlValue},
+};
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    CachedEntity, ConfigError, Id,
+    clock::Clock,
+    config::{Config, OnCacheFailure, ReadPolicy},
+    protocol::{Key, KeySpace, RowError, Version, seal_row, state::Value},
+    read::{Flights, Flown, ms},
+    telemetry::{ConnectionStats, EntityStats, Stats, TierStats},
+    tier::{Tier, memory::MemoryTier},
+    write::Pending,
+};
+
+/// A database connection with a cache in front.
+///
+/// Cheap to clone; clones share everything. Build one per process and hand it to the repositories:
+///
+/// ```
+/// # async fn example(conn: sea_orm::DatabaseConnection) -> Result<(), cached_repo::ConfigError> {
+/// use cached_repo::CachedDb;
+///
+/// let db = CachedDb::builder(conn).namespace("shop").build().await?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct CachedDb {
+    core: Arc<Core>,
+    entities: Arc<Mutex<Entities>>,
+}
+
+#[derive(Default)]
+struct Entities {
+    states: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
+    stats: Vec<Arc<EntityStats>>,
+}
+
+/// What every repository of a [`CachedDb`] shares.
+pub(crate) struct Core {
+    pub(crate) conn: DatabaseConnection,
+    pub(crate) tier: Arc<dyn Tier>,
+    pub(crate) config: Config,
+    pub(crate) pending: Pending,
+    pub(crate) tasks: TaskTracker,
+    tier_stats: Arc<TierStats>,
+}
+
+impl CachedDb {
+    /// Starts building one over a connection.
+    pub fn builder(conn: DatabaseConnection) -> CachedDbBuilder {
+        CachedDbBuilder {
+            conn,
+            config: Config::default(),
+            #[cfg(feature = "redis")]
+            pool: None,
+        }
+    }
+
+    /// The connection, for statements that do not concern the cache.
+    ///
+    /// What is written through it, the cache does not see: follow it with `invalidate`,
+    /// `refresh` or `invalidate_all`.
+    #[must_use]
+    pub fn connection(&self) -> &DatabaseConnection {
+        &self.core.conn
+    }
+
+    /// The counters of all entities together.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let entities = self.entities.lock();
+        entities
+            .stats
+            .iter()
+            .fold(Stats::default(), |sum, stats| sum + stats.snapshot())
+    }
+
+    /// How the connection to the shared tier has fared.
+    #[must_use]
+    pub fn connection_stats(&self) -> ConnectionStats {
+        self.core.tier_stats.snapshot()
+    }
+
+    /// How many invalidations wait for the cache to come back.
+    #[must_use]
+    pub fn pending_invalidations(&self) -> usize {
+        self.core.pending.len()
+    }
+
+    /// Waits until writes, refreshes and queued invalidations are done, at most `limit`; says
+    /// whether all of them were.
+    ///
+    /// Repositories keep working afterwards.
+    pub async fn shutdown(&self, limit: Duration) -> Drained {
+        let core = Arc::clone(&self.core);
+        let drained = async move {
+            core.tasks.close();
+            core.tasks.wait().await;
+            core.tasks.reopen();
+            core.pending.drained().await;
+        };
+        match tokio::time::timeout(limit, drained).await {
+            Ok(()) => Drained::All,
+            Err(_) => {
+                self.core.tasks.reopen();
+                Drained::TimedOut
+            }
+        }
+    }
+
+    /// The state of one entity's repository, made at its first use.
+    pub(crate) fn entity<M: CachedEntity>(&self) -> Arc<EntityState<M>> {
+        let mut entities = self.entities.lock();
+        if let Some(state) = entities.states.get(&TypeId::of::<M>())
+            && let Ok(state) = Arc::clone(state).downcast::<EntityState<M>>()
+        {
+            return state;
+        }
+        let state = Arc::new(EntityState::<M>::new(Arc::clone(&self.core)));
+        entities.stats.push(Arc::clone(&state.stats));
+        entities
+            .states
+            .insert(TypeId::of::<M>(), Arc::clone(&state) as _);
+        state
+    }
+}
+
+/// Whether background work was done in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Drained {
+    /// Everything is done.
+    All,
+    /// Something was still under way.
+    TimedOut,
+}
+
+impl fmt::Debug for CachedDb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CachedDb")
+            .field("namespace", &self.core.config.namespace)
+            .field("tier", &self.core.tier)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Builds a [`CachedDb`].
+#[must_use = "a builder does nothing until `build`"]
+pub struct CachedDbBuilder {
+    conn: DatabaseConnection,
+    config: Config,
+    #[cfg(feature = "redis")]
+    pool: Option<deadpool_redis::Pool>,
+}
+
+impl CachedDbBuilder {
+    /// Takes every setting from `config`, also the Redis server if it names one. Call it first:
+    /// it replaces what was set before.
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Keeps rows in Redis, over connections of this pool, instead of in the process.
+    ///
+    /// The library keeps one connection of the pool and multiplexes over it, so the pool's size
+    /// does not limit it.
+    #[cfg(feature = "redis")]
+    pub fn redis(mut self, pool: deadpool_redis::Pool) -> Self {
+        self.pool = Some(pool);
+        self
+    }
+
+    /// See [`Config::namespace`].
+    pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
+        self.config.namespace = namespace.into();
+        self
+    }
+
+    /// See [`Config::ttl`].
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.config.ttl = ttl;
+        self
+    }
+
+    /// See [`Config::on_cache_failure`].
+    pub fn on_cache_failure(mut self, policy: OnCacheFailure) -> Self {
+        self.config.on_cache_failure = policy;
+        self
+    }
+
+    /// Builds it. A Redis that cannot be reached is no error: reads go to the database until it
+    /// can.
+    ///
+    /// # Errors
+    /// When a setting makes no sense.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub async fn build(self) -> Result<CachedDb, ConfigError> {
+        self.config.validate()?;
+        let clock = Clock::start();
+        let tier_stats = Arc::new(TierStats::default());
+        let tier = self.tier(clock, Arc::clone(&tier_stats)).await?;
+        let pending = Pending::start(Arc::clone(&tier), &self.config);
+        let core = Core {
+            conn: self.conn,
+            tier,
+            config: self.config,
+            pending,
+            tasks: TaskTracker::new(),
+            tier_stats,
+        };
+        Ok(CachedDb {
+            core: Arc::new(core),
+            entities: Arc::default(),
+        })
+    }
+
+    #[cfg(feature = "redis")]
+    async fn tier(
+        &self,
+        clock: Clock,
+        stats: Arc<TierStats>,
+    ) -> Result<Arc<dyn Tier>, ConfigError> {
+        let pool = match (&self.pool, &self.config.redis) {
+            (Some(pool), _) => pool.clone(),
+            (None, Some(redis)) => redis.create_pool(Some(deadpool_redis::Runtime::Tokio1))?,
+            (None, None) => return Ok(self.memory_tier(clock)),
+        };
+        let timeout = self.config.cache_timeout;
+        Ok(Arc::new(
+            crate::tier::redis::RedisTier::open(pool, timeout, clock, stats).await,
+        ))
+    }
+
+    #[cfg(not(feature = "redis"))]
+    async fn tier(&self, clock: Clock, _: Arc<TierStats>) -> Result<Arc<dyn Tier>, ConfigError> {
+        Ok(self.memory_tier(clock))
+    }
+
+    fn memory_tier(&self, clock: Clock) -> Arc<dyn Tier> {
+        Arc::new(MemoryTier::new(self.config.memory_capacity_bytes, clock))
+    }
+}
+
+impl fmt::Debug for CachedDbBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CachedDbBuilder")
+            .field("namespace", &self.config.namespace)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the repositories of one entity share.
+pub(crate) struct EntityState<M: CachedEntity> {
+    pub(crate) core: Arc<Core>,
+    pub(crate) name: String,
+    pub(crate) keys: KeySpace,
+    pub(crate) policy: ReadPolicy,
+    pub(crate) flights: Flights<Flown<M>>,
+    /// Keys that a background task reloads.
+    pub(crate) refreshing: Mutex<HashSet<Key>>,
+    pub(crate) stats: Arc<EntityStats>,
+}
+
+impl<M: CachedEntity> EntityState<M> {
+    fn new(core: Arc<Core>) -> Self {
+        let options = &M::DEFINITION.options;
+        let name = match options.name {
+            Some(name) => name.to_owned(),
+            None => {
+                let entity = M::Entity::default();
+                match entity.schema_name() {
+                    Some(schema) => format!("{schema}.{}", entity.table_name()),
+                    None => entity.table_name().to_owned(),
+                }
+            }
+        };
+        Self {
+            keys: KeySpace::new(&core.config.namespace, &name),
+            policy: ReadPolicy::of(&core.config, options),
+            core,
+            name,
+            flights: Flights::new(),
+            refreshing: Mutex::default(),
+            stats: Arc::default(),
+        }
+    }
+
+    pub(crate) fn key_of(&self, row: &M) -> Key {
+        self.keys.row(row.get_primary_key_value())
+    }
+
+    pub(crate) fn id_of(row: &M) -> Id<M> {
+        Id::<M>::from_value_tuple(row.get_primary_key_value())
+    }
+
+    /// Encodes and seals a row for as long as `policy` says.
+    pub(crate) fn seal(
+        &self,
+        key: &Key,
+        row: &M,
+        version: Version,
+        policy: &ReadPolicy,
+    ) -> Result<Value, RowError> {
+        let schema = M::DEFINITION.schema;
+        let payload = seal_row(key, version, schema, |encoder| row.encode(encoder))?;
+        let fresh_ms = self.jittered_ms(policy.ttl);
+        let ttl_ms = fresh_ms.saturating_add(ms(policy.stale_ttl));
+        Ok(Value {
+            payload,
+            schema,
+            load_cost_ms: 0,
+            fresh_ms,
+            ttl_ms,
+        })
+    }
+
+    /// A TTL less a random share of it, so that rows stored together do not expire together.
+    pub(crate) fn jittered_ms(&self, ttl: Duration) -> u64 {
+        ms(ttl.mul_f64(1.0 - self.core.config.ttl_jitter * fastrand::f64())).max(1)
+    }
+
+    /// Whether a key text names its row exactly: MySQL and MariaDB compare texts by collations
+    /// that ignore case and trailing spaces unless told otherwise.
+    pub(crate) fn spelling_is_exact(&self, id: &Id<M>) -> bool {
+        let is_text = |value: SqlValue| matches!(value, SqlValue::String(_));
+        self.core.conn.get_database_backend() != DbBackend::MySql
+            || !id.clone().into_value_tuple().into_iter().any(is_text)
+    }
+}
+
+impl<M: CachedEntity> fmt::Debug for EntityState<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EntityState")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}

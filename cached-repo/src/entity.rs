@@ -1,0 +1,173 @@
+//! The contract between an entity and the cache: what `#[derive(CachedEntity)]` implements and
+//! the runtime relies on.
+//!
+//! The texts of `on_unimplemented` are part of the contract: they are what a user reads when an
+//! entity does not fit.
+//!
+//! Nothing here does I/O or knows a tier.
+
+use std::time::Duration;
+
+use sea_orm::{
+    ActiveModelBehavior, EntityName, EntityTrait, FromQueryResult, IntoActiveModel, ModelTrait,
+    PrimaryKeyTrait,
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::protocol::{RowDecoder, RowEncoder, RowError, Version};
+
+/// The primary key of a model: the type itself for one column, a tuple for a composite key.
+pub type Id<M> = <PrimaryKey<M> as PrimaryKeyTrait>::ValueType;
+pub(crate) type PrimaryKey<M> = <<M as ModelTrait>::Entity as EntityTrait>::PrimaryKey;
+/// The column enum of a model's entity.
+pub type ColumnOf<M> = <<M as ModelTrait>::Entity as EntityTrait>::Column;
+/// The active model of a model's entity.
+pub type ActiveModelOf<M> = <<M as ModelTrait>::Entity as EntityTrait>::ActiveModel;
+
+/// A SeaORM model whose rows the cache can keep.
+///
+/// Implemented by `#[derive(CachedEntity)]`; there is no reason to write it by hand, and its
+/// items may change between minor versions.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a cached entity",
+    label = "this model has no cached repository",
+    note = "add `CachedEntity` to the derives of the model: \
+            `#[derive(Clone, Debug, DeriveEntityModel, CachedEntity)]`"
+)]
+pub trait CachedEntity:
+    ModelTrait<
+        Entity: EntityTrait<
+            Model = Self,
+            ActiveModel: ActiveModelBehavior + Send + Sync + 'static,
+            PrimaryKey: PrimaryKeyTrait<ValueType: Clone + Sync + 'static>,
+        > + EntityName,
+    > + FromQueryResult
+    + IntoActiveModel<ActiveModelOf<Self>>
+    + Sync
+    + 'static
+{
+    /// What the derive learnt at compile time.
+    const DEFINITION: Definition;
+
+    /// The row's version, `None` for an entity without a version column.
+    fn version(&self) -> Option<Version> {
+        None
+    }
+
+    /// The column of `#[cached(version)]`.
+    fn version_column() -> Option<ColumnOf<Self>> {
+        None
+    }
+
+    /// Appends every column, in declaration order.
+    ///
+    /// # Errors
+    /// When a column's `Serialize` fails.
+    fn encode(&self, row: &mut RowEncoder) -> Result<(), RowError>;
+
+    /// Reads the columns back, in the same order.
+    ///
+    /// # Errors
+    /// When the bytes are not a row of this entity.
+    fn decode(row: &mut RowDecoder<'_>) -> Result<Self, RowError>;
+}
+
+/// A cached entity with a version column, whose writes are checked for lost updates.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has no version column",
+    label = "this method needs an optimistic version check",
+    note = "add an integer column to the model and mark it: `#[cached(version)] pub version: i64`"
+)]
+pub trait Versioned: CachedEntity {}
+
+/// What the derive learnt about an entity at compile time.
+#[derive(Clone, Copy, Debug)]
+pub struct Definition {
+    /// Fingerprint of the ordered column names and types; entries written by another shape of
+    /// the struct read as misses.
+    pub schema: u32,
+    /// The options of `#[cached(…)]`.
+    pub options: EntityOptions,
+}
+
+/// The options of `#[cached(…)]` on the model; what is `None` comes from the
+/// [`CachedDb`](crate::CachedDb).
+#[derive(Clone, Copy, Debug)]
+pub struct EntityOptions {
+    /// `name = "…"`: the entity's part of a cache key. Default: the table's name.
+    pub name: Option<&'static str>,
+    /// `ttl = "10m"`.
+    pub ttl: Option<Duration>,
+    /// `negative_ttl = "30s"`; zero turns negative caching off.
+    pub negative_ttl: Option<Duration>,
+    /// `stale_ttl = "1m"`: how long after its TTL a row may still be served while it is reloaded.
+    pub stale_ttl: Option<Duration>,
+    /// `reload_after_write`: read the row again in the transaction of the write, for triggers
+    /// and generated columns that RETURNING does not show.
+    pub reload_after_write: bool,
+}
+
+impl EntityOptions {
+    /// Nothing set.
+    pub const NONE: Self = Self {
+        name: None,
+        ttl: None,
+        negative_ttl: None,
+        stale_ttl: None,
+        reload_after_write: false,
+    };
+}
+
+/// A type that can be a column of a cached row.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be kept in the cache",
+    label = "this column's type does not implement serde's `Serialize` and `Deserialize`",
+    note = "derive both on the type, or name a module with `serialize` and `deserialize` \
+            functions: `#[cached(with = \"module\")]`"
+)]
+pub trait CachedField: Serialize + DeserializeOwned {}
+
+#[diagnostic::do_not_recommend]
+impl<T: Serialize + DeserializeOwned> CachedField for T {}
+
+/// A type that can be a version column.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be a version column",
+    label = "a version is a plain integer that only grows",
+    note = "use one of `i16`, `i32`, `i64`, `u32` and `u64`"
+)]
+pub trait VersionField: Copy {
+    /// The version, `None` if it is negative or beyond what an entry can hold (19 digits); such
+    /// a row is cached without a version.
+    fn to_version(self) -> Option<Version>;
+}
+
+macro_rules! version_fields {
+    ($($ty:ty),*) => {$(
+        impl VersionField for $ty {
+            fn to_version(self) -> Option<Version> {
+                u64::try_from(self).ok().and_then(Version::new)
+            }
+        }
+    )*};
+}
+version_fields!(i16, i32, i64, u32, u64);
+
+/// A value that names one row of `M`: anything that converts into its primary key.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a primary key of `{M}`",
+    label = "expected the type of the model's primary key, or something that converts into it",
+    note = "a composite key is a tuple in the order of the model's fields; \
+            a literal for an unsigned key needs its suffix: `1u32`"
+)]
+pub trait IntoId<M: CachedEntity> {
+    /// The primary key.
+    fn into_id(self) -> Id<M>;
+}
+
+#[diagnostic::do_not_recommend]
+impl<M: CachedEntity, T: Into<Id<M>>> IntoId<M> for T {
+    fn into_id(self) -> Id<M> {
+        self.into()
+    }
+}

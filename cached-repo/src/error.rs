@@ -1,0 +1,189 @@
+//! What can go wrong, one enum per operation, folding into [`Error`].
+//!
+//! A cache that fails a read is not an error: the database answers, and the failure is counted.
+
+use sea_orm::DbErr;
+
+use crate::protocol::Key;
+
+/// A read that failed.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// The database failed.
+    #[error("loading `{entity}` from the database failed: {source}")]
+    Database {
+        /// The entity's name.
+        entity: String,
+        /// What SeaORM said.
+        source: DbErr,
+    },
+    /// The task that loaded the row ended without a result: it panicked, or its runtime was shut
+    /// down.
+    #[error("the load of `{entity}` was aborted; try again")]
+    Aborted {
+        /// The entity's name.
+        entity: String,
+    },
+}
+
+/// A write that failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WriteError {
+    /// Someone else wrote the row first. Nothing was written; the cache was repaired, so reading
+    /// the row again shows what they wrote.
+    #[error(
+        "`{entity}` {id} has version {found}, not {expected}: someone wrote it first; \
+         read it again and repeat the change, or use `update_with`"
+    )]
+    VersionConflict {
+        /// The entity's name.
+        entity: String,
+        /// The primary key.
+        id: String,
+        /// The version the caller had read.
+        expected: i128,
+        /// The version the database has.
+        found: i128,
+    },
+    /// There is no such row. Nothing was written.
+    #[error("`{entity}` {id} does not exist")]
+    NotFound {
+        /// The entity's name.
+        entity: String,
+        /// The primary key.
+        id: String,
+    },
+    /// A write of a versioned entity without the version the caller had read.
+    #[error(
+        "the version of `{entity}` is not set: start from a row that was read, or use `update_with`"
+    )]
+    VersionNotSet {
+        /// The entity's name.
+        entity: String,
+    },
+    /// A write that names no row.
+    #[error("the primary key of `{entity}` is not set")]
+    KeyNotSet {
+        /// The entity's name.
+        entity: String,
+    },
+    /// The cache cannot be told of the write, and the policy is to refuse. Nothing was written.
+    #[error("the cache is unavailable and `on_cache_failure` is `refuse`; nothing was written")]
+    CacheUnavailable {
+        /// What the cache said.
+        source: crate::TierError,
+    },
+    /// More writes are in flight on this row than the cache can keep track of. Nothing was
+    /// written.
+    #[error("too many writes are in flight on `{entity}` {id}; try again")]
+    Contended {
+        /// The entity's name.
+        entity: String,
+        /// The primary key.
+        id: String,
+    },
+    /// The database failed. Unless it was the connection that broke, nothing was written.
+    #[error("writing `{entity}` failed: {source}")]
+    Database {
+        /// The entity's name.
+        entity: String,
+        /// What SeaORM said.
+        source: DbErr,
+    },
+    /// The row was committed, and the model's `after_save` or `after_delete` then failed.
+    #[error("`{entity}` was written, but its hook failed: {source}")]
+    AfterHook {
+        /// The entity's name.
+        entity: String,
+        /// What the hook said.
+        source: DbErr,
+    },
+    /// The task that wrote ended without a result: a hook panicked, or the runtime was shut down.
+    /// The row may have been written.
+    #[error("the write of `{entity}` was aborted and may have happened")]
+    Aborted {
+        /// The entity's name.
+        entity: String,
+    },
+    /// The row that was to be changed could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
+impl WriteError {
+    pub(crate) fn database(entity: &str, source: DbErr) -> Self {
+        Self::Database {
+            entity: entity.to_owned(),
+            source,
+        }
+    }
+
+    pub(crate) fn not_found(entity: &str, key: &Key) -> Self {
+        Self::NotFound {
+            entity: entity.to_owned(),
+            id: Self::id_text(key),
+        }
+    }
+
+    /// The primary key as its cache key spells it.
+    pub(crate) fn id_text(key: &Key) -> String {
+        let text = key.as_str();
+        text.rsplit_once(':').map_or(text, |(_, id)| id).to_owned()
+    }
+}
+
+/// An invalidation, or a cache-aside fill, that did not reach the cache.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CacheError {
+    /// The cache cannot be told now. An invalidation is remembered and replayed, and until then
+    /// this process reads the rows in question from the database.
+    #[error("the cache is unavailable: {0}")]
+    Unavailable(#[from] crate::TierError),
+    /// A row of another key than the lease's.
+    #[error("the row's key is {found}, the lease is for {expected}")]
+    OtherRow {
+        /// The key of the lease.
+        expected: String,
+        /// The key of the row.
+        found: String,
+    },
+}
+
+/// A [`CachedDb`](crate::CachedDb) that cannot be built.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// A setting makes no sense.
+    #[error("`{setting}` must be {expected}")]
+    Invalid {
+        /// The setting's name in [`Config`](crate::Config).
+        setting: &'static str,
+        /// What it may be.
+        expected: &'static str,
+    },
+    /// The Redis settings make no sense.
+    #[cfg(feature = "redis")]
+    #[error("the `redis` settings are wrong: {0}")]
+    Redis(#[from] deadpool_redis::CreatePoolError),
+}
+
+/// Anything that can go wrong.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A read failed.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// A write failed.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// The cache could not be told.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    /// A setting is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+}

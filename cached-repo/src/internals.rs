@@ -1,0 +1,5 @@
+//! The protocol and the tiers, for this project's own tests and checkers. No semver promise.
+
+pub use crate::protocol::*;
+#[cfg(feature = "redis")]
+pub use crate::tier::redis::{scripts, wire};

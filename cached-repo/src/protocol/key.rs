@@ -1,0 +1,217 @@
+//! The text of a cache key.
+//!
+//! `namespace:entity:id`, the columns of a composite key joined by commas. Every part is
+//! percent-encoded down to letters, digits and `-_.~@`, so that no user value can forge a
+//! separator, another key, or the `{…}` that moves a key to another Cluster slot. A text of more
+//! than 200 bytes ends in a 128-bit hash instead of its tail, behind a `#`, which no shorter key
+//! contains.
+//!
+//! Does not know what a row is.
+
+use std::{fmt, sync::Arc};
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use sea_orm::sea_query::{IntoValueTuple, Value};
+use sha2::{Digest, Sha256};
+
+const PLAIN: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'~')
+    .remove(b'@');
+/// The longest key text, in bytes.
+const MAX_LEN: usize = 200;
+/// `#` and 32 hex digits.
+const HASH_LEN: usize = 33;
+
+/// The key of one entry.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Key {
+    text: Arc<str>,
+    /// CRC-32 of the whole text, also of what the hash of a long key stands for.
+    fingerprint: u32,
+}
+
+impl Key {
+    /// The text, as Redis knows it.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Seeds the checksum of what is stored under this key.
+    pub(crate) fn fingerprint(&self) -> u32 {
+        self.fingerprint
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Key({})", self.text)
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// The keys of one entity.
+#[derive(Clone, Debug)]
+pub struct KeySpace {
+    prefix: Arc<str>,
+}
+
+impl KeySpace {
+    /// The keys of `entity` in `namespace`.
+    pub fn new(namespace: &str, entity: &str) -> Self {
+        let part = |text| utf8_percent_encode(text, PLAIN);
+        Self {
+            prefix: format!("{}:{}:", part(namespace), part(entity)).into(),
+        }
+    }
+
+    /// What every key of the entity starts with; nothing else does.
+    pub fn prefix(&self) -> &Arc<str> {
+        &self.prefix
+    }
+
+    /// The key of the row with this primary key.
+    pub fn row(&self, id: impl IntoValueTuple) -> Key {
+        let mut text = String::with_capacity(self.prefix.len() + 24);
+        text.push_str(&self.prefix);
+        for (at, value) in id.into_value_tuple().into_iter().enumerate() {
+            if at > 0 {
+                text.push(',');
+            }
+            push_value(&mut text, &value);
+        }
+        bounded(text)
+    }
+}
+
+/// Appends one column's value. `!` stands for SQL NULL: no encoded value contains it.
+fn push_value(text: &mut String, value: &Value) {
+    use fmt::Write;
+    // Writing to a String cannot fail.
+    let _ = match value {
+        Value::TinyInt(Some(v)) => write!(text, "{v}"),
+        Value::SmallInt(Some(v)) => write!(text, "{v}"),
+        Value::Int(Some(v)) => write!(text, "{v}"),
+        Value::BigInt(Some(v)) => write!(text, "{v}"),
+        Value::TinyUnsigned(Some(v)) => write!(text, "{v}"),
+        Value::SmallUnsigned(Some(v)) => write!(text, "{v}"),
+        Value::Unsigned(Some(v)) => write!(text, "{v}"),
+        Value::BigUnsigned(Some(v)) => write!(text, "{v}"),
+        Value::String(Some(v)) => write!(text, "{}", utf8_percent_encode(v, PLAIN)),
+        // The SQL literal names a value of any other type; its quotes add nothing.
+        other => {
+            let literal = other.to_string();
+            if literal == "NULL" {
+                text.push('!');
+            } else {
+                let bare = literal
+                    .strip_prefix('\'')
+                    .and_then(|l| l.strip_suffix('\''));
+                text.extend(utf8_percent_encode(bare.unwrap_or(&literal), PLAIN));
+            }
+            Ok(())
+        }
+    };
+}
+
+fn bounded(text: String) -> Key {
+    let fingerprint = crc32fast::hash(text.as_bytes());
+    if text.len() <= MAX_LEN {
+        return Key {
+            text: text.into(),
+            fingerprint,
+        };
+    }
+    use fmt::Write;
+    let hash = Sha256::digest(text.as_bytes());
+    // All of it is ASCII by now, so any cut is a character boundary.
+    let mut short = text;
+    short.truncate(MAX_LEN - HASH_LEN);
+    short.push('#');
+    for byte in &hash[..16] {
+        let _ = write!(short, "{byte:02x}");
+    }
+    Key {
+        text: short.into(),
+        fingerprint,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    fn space() -> KeySpace {
+        KeySpace::new("shop", "user")
+    }
+
+    #[test]
+    fn keys_read_like_what_they_name() {
+        assert_eq!(space().row(42i64).as_str(), "shop:user:42");
+        assert_eq!(space().row(("de", 7)).as_str(), "shop:user:de,7");
+        assert_eq!(
+            space().row("ada@example.com").as_str(),
+            "shop:user:ada@example.com"
+        );
+    }
+
+    #[test]
+    fn no_value_can_forge_another_key() {
+        let hostile = [
+            ("a,b", "c"),
+            ("a", "b,c"),
+            ("a%2Cb", "c"),
+            ("", "a,b"),
+            ("a:b", "c"),
+            ("{a}", "c"),
+            ("!", ""),
+            ("", "!"),
+            ("#", "a"),
+            ("a\0", "b"),
+            ("NULL", "x"),
+            ("ä", "ö"),
+            ("a b", "*"),
+        ];
+        let keys: HashSet<_> = hostile.iter().map(|&id| space().row(id)).collect();
+        assert_eq!(keys.len(), hostile.len());
+        for key in keys {
+            let id = key.as_str().strip_prefix("shop:user:").unwrap();
+            assert_eq!(id.matches(',').count(), 1, "{key}");
+            assert!(!id.contains([':', '{', '}', '*', ' ', '#', '!']), "{key}");
+        }
+        assert_ne!(
+            KeySpace::new("a:b", "c").prefix(),
+            KeySpace::new("a", "b:c").prefix()
+        );
+    }
+
+    #[test]
+    fn null_is_not_the_text_null() {
+        let null = space().row(Value::String(None));
+        assert_eq!(null.as_str(), "shop:user:!");
+        assert_ne!(null, space().row("NULL"));
+        assert_ne!(null, space().row("!"));
+    }
+
+    #[test]
+    fn long_keys_are_bounded_and_stay_apart() {
+        let base = "ü".repeat(500);
+        let one = space().row(format!("{base}1"));
+        let two = space().row(format!("{base}2"));
+        assert_eq!(one.as_str().len(), MAX_LEN);
+        assert_ne!(one, two);
+        assert_ne!(one.fingerprint(), two.fingerprint());
+        // A value that spells out the shortened form does not become it: `#` is encoded.
+        let spelt = space().row(one.as_str().strip_prefix("shop:user:").unwrap());
+        assert_ne!(spelt, one);
+    }
+}

@@ -1,0 +1,28 @@
+//! The coherence protocol: what an entry is, what each operation may do to it, how its key is
+//! spelt and how a row becomes bytes.
+//!
+//! Invariants:
+//! - Nothing here does I/O, reads a clock or draws a random number, tokens aside: every function
+//!   takes the time it acts at.
+//! - [`state`] is the only place that decides what an operation does to an entry. The Lua
+//!   scripts of the Redis tier say the same again, because Redis cannot run Rust; a differential
+//!   test holds the two together.
+//!
+//! Does not know which tier it runs in, nor what a database is.
+
+mod classify;
+mod entry;
+mod key;
+mod row;
+mod seal;
+pub mod state;
+mod token;
+mod version;
+
+pub use classify::{Lookup, MissReason, Policy, classify};
+pub use entry::{Claims, Entry, Kind, Malformed, Slot, Timestamp};
+pub use key::{Key, KeySpace};
+pub use row::{Column, RowDecoder, RowEncoder, RowError};
+pub use seal::{Content, SealError, open, seal_absent, seal_row};
+pub use token::Token;
+pub use version::Version;

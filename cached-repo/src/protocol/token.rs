@@ -1,0 +1,56 @@
+//! Tokens: who holds a lease or has a write in flight.
+
+use std::{
+    fmt,
+    hash::{BuildHasher, RandomState},
+    sync::{
+        LazyLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+/// Names one attempt to load or to write. A new one for every attempt: a token that outlives its
+/// attempt would let a late reply claim a lease that is no longer its own.
+///
+/// Eleven characters of `A–Z a–z 0–9 - _`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Token([u8; Token::LEN]);
+
+impl Token {
+    /// Bytes of a token in an entry.
+    pub const LEN: usize = 11;
+
+    /// A token that no other attempt has: 64 bits of a counter under a SipHash key that the
+    /// operating system drew for this process.
+    pub fn fresh() -> Self {
+        static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        static ATTEMPT: AtomicU64 = AtomicU64::new(0);
+        Self::from_bits(KEY.hash_one(ATTEMPT.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    /// The token that spells `bits`.
+    pub fn from_bits(bits: u64) -> Self {
+        const DIGITS: &[u8; 64] =
+            b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+        let mut text = [0; Self::LEN];
+        for (at, digit) in text.iter_mut().enumerate() {
+            *digit = DIGITS[(bits >> (6 * at)) as usize & 63];
+        }
+        Self(text)
+    }
+
+    pub(crate) fn from_bytes(bytes: [u8; Self::LEN]) -> Self {
+        Self(bytes)
+    }
+
+    /// The token as an entry holds it.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Token({})", self.0.escape_ascii())
+    }
+}

@@ -1,0 +1,451 @@
+//! The read pipeline: the only place that knows the order of the tiers.
+//!
+//! ```text
+//! find ─ shared tier ─ fresh ──────────────────────────────▶ row
+//!             │ early or stale ── row, and a refresh behind it
+//!             │ miss, or no answer
+//!             ▼
+//!          flight ─ lease ─ granted ─ SELECT ─ row ─ fill
+//!                     │ hit ────────────────── row
+//!                     │ wait ── ask again, until `lease_wait` is over
+//!                     └ blocked, no answer ─── SELECT, nothing stored
+//! ```
+//! Invariants:
+//! - Only a SELECT that began after its lease was granted is stored.
+//! - A cache that fails, or cannot be trusted for a key, costs a SELECT, never an error.
+//!
+//! Does not write rows and does not know what a transaction is.
+
+pub(crate) mod aside;
+mod flight;
+
+use std::{sync::Arc, time::Duration};
+
+use sea_orm::EntityTrait;
+use tokio::time::Instant;
+
+pub(crate) use self::flight::Flights;
+use self::flight::{Landing, Lost, Turn};
+use crate::{
+    CachedEntity, Id, ReadError,
+    cached::{Cached, Provenance, Source},
+    config::ReadPolicy,
+    db::EntityState,
+    protocol::{
+        Content, Entry, Key, Lookup, MissReason, Policy, Token, Version, classify, open,
+        seal_absent,
+        state::{Done, Fill, Filled, Found, Lease, Leased, Outcome, Value, Want},
+    },
+    tier::Held,
+};
+
+/// What a read gives: the row, or that there is none.
+pub(crate) type Row<M> = Option<Cached<M>>;
+/// What a flight gives each of its passengers.
+pub(crate) type Flown<M> = Result<Row<M>, ReadError>;
+
+const FIRST_LEASE_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_LEASE_PAUSE: Duration = Duration::from_millis(50);
+
+/// One row and how to read it.
+pub(crate) struct Query<M: CachedEntity> {
+    pub(crate) state: Arc<EntityState<M>>,
+    pub(crate) id: Id<M>,
+    pub(crate) key: Key,
+    pub(crate) policy: ReadPolicy,
+}
+
+impl<M: CachedEntity> Clone for Query<M> {
+    fn clone(&self) -> Self {
+        Self {
+            state: Arc::clone(&self.state),
+            id: self.id.clone(),
+            key: self.key.clone(),
+            policy: self.policy,
+        }
+    }
+}
+
+/// What the cache knows of a row.
+enum Seen<M> {
+    Row(Cached<M>, Reload),
+    Absent,
+    Miss(MissReason),
+    /// The tier gave no answer.
+    Unknown,
+}
+
+/// What came of asking for a lease.
+pub(crate) enum Claim<M> {
+    /// This reader loads.
+    Granted(Token, Want),
+    /// The row is in the cache by now.
+    Known(Row<M>),
+    /// A write is in flight, another load takes too long, or the tier gave no answer: the
+    /// database knows, and nothing is stored.
+    Past,
+}
+
+/// Whether a row that is served should be loaded again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reload {
+    No,
+    Yes,
+}
+
+impl<M: CachedEntity> Query<M> {
+    pub(crate) fn new(state: &Arc<EntityState<M>>, id: Id<M>, policy: ReadPolicy) -> Self {
+        let key = state.keys.row(id.clone());
+        Self {
+            state: Arc::clone(state),
+            id,
+            key,
+            policy,
+        }
+    }
+
+    /// Reads the row, from the nearest place that may be trusted.
+    pub(crate) async fn find(self) -> Flown<M> {
+        let stats = &self.state.stats;
+        if self.state.core.pending.distrusts(&self.key) {
+            stats.bypasses.add(1);
+            return self.select().await;
+        }
+        if self.policy.fresh {
+            return self.find_fresh().await;
+        }
+        let reason = match self.look().await {
+            Seen::Row(row, reload) => {
+                if row.is_stale() {
+                    &stats.stale_hits
+                } else {
+                    &stats.shared_hits
+                }
+                .add(1);
+                if reload == Reload::Yes {
+                    self.refresh_behind();
+                }
+                return Ok(Some(row));
+            }
+            Seen::Absent => {
+                stats.shared_hits.add(1);
+                stats.absent_hits.add(1);
+                return Ok(None);
+            }
+            Seen::Miss(reason) => {
+                stats.misses.add(1);
+                match reason {
+                    MissReason::Writing => stats.misses_writing.add(1),
+                    MissReason::OtherSchema => stats.misses_other_schema.add(1),
+                    MissReason::Corrupt => stats.misses_corrupt.add(1),
+                    _ => {}
+                }
+                reason
+            }
+            Seen::Unknown => {
+                stats.bypasses.add(1);
+                MissReason::Nothing
+            }
+        };
+        let pilot = {
+            let query = self.clone();
+            move |turn, landing| query.clone().fly(turn, reason, landing)
+        };
+        match self
+            .state
+            .flights
+            .board(&self.key, &self.state.core.tasks, pilot)
+            .await
+        {
+            Ok(flown) => flown,
+            Err(Lost) => Err(ReadError::Aborted {
+                entity: self.state.name.clone(),
+            }),
+        }
+    }
+
+    /// Asks the database whatever the cache holds, and repairs the cache.
+    pub(crate) async fn find_fresh(&self) -> Flown<M> {
+        // Someone else's lease may belong to a load that began before this call, so it is
+        // revoked; at most once, because whoever comes next reads no earlier than this call.
+        for _ in 0..2 {
+            let token = Token::fresh();
+            match self.lease(token, Want::Refresh).await {
+                Some(Leased::Granted) => {
+                    let landing = |_: &Flown<M>| {};
+                    return self.load(token, Want::Refresh, landing).await;
+                }
+                Some(Leased::Wait) => self.invalidate(Version::ZERO).await,
+                Some(Leased::Hit(_) | Leased::Blocked) | None => break,
+            }
+        }
+        self.select().await
+    }
+
+    /// One flight: gets the row for everyone aboard.
+    async fn fly(self, turn: Turn, reason: MissReason, landing: Landing<Flown<M>>) {
+        let mut reason = reason;
+        if turn == Turn::Following {
+            self.state.stats.joined.add(1);
+            match self.look().await {
+                Seen::Row(row, _) => return landing.land(Ok(Some(row))),
+                Seen::Absent => return landing.land(Ok(None)),
+                Seen::Miss(now) => reason = now,
+                Seen::Unknown => {}
+            }
+        }
+        match self.claim(reason).await {
+            Claim::Granted(token, want) => {
+                // The rows go to the passengers before they go to the cache.
+                let land = |flown: &Flown<M>| landing.land(flown.clone());
+                // Everyone has the result by then.
+                let _ = self.load(token, want, land).await;
+            }
+            Claim::Known(row) => landing.land(Ok(row)),
+            Claim::Past => landing.land(self.select().await),
+        }
+    }
+
+    /// After a miss: gets the right to load, or what another process loaded meanwhile.
+    async fn claim(&self, reason: MissReason) -> Claim<M> {
+        let replacing = reason.wants_replacement();
+        let mut want = if replacing {
+            Want::Refresh
+        } else {
+            Want::Value
+        };
+        let patience = Instant::now() + self.state.core.config.lease_wait;
+        let mut pause = FIRST_LEASE_PAUSE;
+        loop {
+            let token = Token::fresh();
+            match self.lease(token, want).await {
+                Some(Leased::Granted) => return Claim::Granted(token, want),
+                Some(Leased::Hit(entry)) => match self.judge(&entry) {
+                    Seen::Row(row, _) => return Claim::Known(Some(row)),
+                    Seen::Absent => return Claim::Known(None),
+                    Seen::Miss(_) | Seen::Unknown => want = Want::Refresh,
+                },
+                Some(Leased::Wait) => {
+                    self.state.stats.lease_waits.add(1);
+                    tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+                    pause = (pause * 2).min(LONGEST_LEASE_PAUSE);
+                    // What the other one stores will do.
+                    want = Want::Value;
+                }
+                Some(Leased::Blocked) | None => return Claim::Past,
+            }
+            if Instant::now() >= patience {
+                return Claim::Past;
+            }
+        }
+    }
+
+    /// Reloads the row in the background, unless this process already does.
+    fn refresh_behind(&self) {
+        if !self.state.refreshing.lock().insert(self.key.clone()) {
+            return;
+        }
+        let query = self.clone();
+        self.state.core.tasks.spawn(async move {
+            let _done = Refreshing(&query);
+            let token = Token::fresh();
+            if let Some(Leased::Granted) = query.lease(token, Want::Refresh).await {
+                query.state.stats.refreshes.add(1);
+                // A failure is counted, and the next reader tries again.
+                let _ = query.load(token, Want::Refresh, |_| {}).await;
+            }
+        });
+    }
+
+    /// Loads the row under a granted lease, shows it to `land`, and stores it.
+    async fn load(&self, token: Token, want: Want, land: impl FnOnce(&Flown<M>)) -> Flown<M> {
+        let began = Instant::now();
+        let flown = self.select().await;
+        let load_cost_ms = u32::try_from(began.elapsed().as_millis()).unwrap_or(u32::MAX);
+        land(&flown);
+
+        let found = flown.as_ref().ok().map(Option::as_deref);
+        let filled = self.store(token, found, load_cost_ms).await;
+        let repair = match filled {
+            // The cache still holds something else than the database has.
+            Some(Filled::Released) => want == Want::Refresh && flown.is_ok(),
+            Some(Filled::BelowFloor) => self.policy.fresh,
+            _ => false,
+        };
+        if repair {
+            self.invalidate(Version::ZERO).await;
+        }
+        flown
+    }
+
+    /// Ends a lease with what a load found; `None` for a load that failed.
+    async fn store(
+        &self,
+        token: Token,
+        found: Option<Option<&M>>,
+        load_cost_ms: u32,
+    ) -> Option<Filled> {
+        let found = match found {
+            Some(Some(row)) if self.state.key_of(row) == self.key => {
+                let version = row.version().unwrap_or(Version::ZERO);
+                self.value_of(row, version, load_cost_ms)
+                    .map_or(Found::Nothing, |value| Found::Row { version, value })
+            }
+            Some(None) if self.may_store_absent() => Found::Absent(self.absent(load_cost_ms)),
+            // A row that the database calls equal to the key but that is spelt otherwise has a
+            // key of its own; no writer would invalidate it under this one.
+            _ => Found::Nothing,
+        };
+        let gives_back = matches!(found, Found::Nothing);
+        let filled = self
+            .state
+            .core
+            .tier
+            .fill(&self.key, Fill { token, found })
+            .await
+            .ok();
+        if filled == Some(Filled::Stored) {
+            self.state.stats.fills.add(1);
+        } else if !gives_back {
+            self.state.stats.fills_refused.add(1);
+        }
+        filled
+    }
+
+    /// Reads the row from the database.
+    async fn select(&self) -> Flown<M> {
+        self.state.stats.loads.add(1);
+        let found = <M::Entity as EntityTrait>::find_by_id(self.id.clone())
+            .one(&self.state.core.conn)
+            .await;
+        match found {
+            Ok(row) => Ok(row.map(Cached::loaded)),
+            Err(source) => {
+                self.state.stats.load_errors.add(1);
+                Err(ReadError::Database {
+                    entity: self.state.name.clone(),
+                    source,
+                })
+            }
+        }
+    }
+
+    /// What the cache knows of the row.
+    async fn look(&self) -> Seen<M> {
+        match self.state.core.tier.get(&self.key).await {
+            Ok(Held::Entry(entry)) => self.judge(&entry),
+            Ok(Held::Nothing) => Seen::Miss(MissReason::Nothing),
+            Ok(Held::Foreign) => Seen::Miss(MissReason::Corrupt),
+            Err(_) => Seen::Unknown,
+        }
+    }
+
+    /// What an entry says of the row.
+    fn judge(&self, entry: &Entry) -> Seen<M> {
+        let now = self.state.core.tier.now();
+        let config = &self.state.core.config;
+        let lookup = classify(
+            entry,
+            now,
+            &Policy {
+                schema: M::DEFINITION.schema,
+                floor: Version::ZERO,
+                serve_stale: !self.policy.stale_ttl.is_zero(),
+                early_refresh: config.early_refresh,
+                chance: fastrand::f64(),
+            },
+        );
+        let (stale, reload) = match lookup {
+            Lookup::Miss(reason) => return Seen::Miss(reason),
+            Lookup::Fresh | Lookup::KnownAbsent => (false, Reload::No),
+            Lookup::Early => (false, Reload::Yes),
+            Lookup::Stale => (true, Reload::Yes),
+        };
+        match open(&self.key, entry, M::decode) {
+            Ok(Content::Row(row)) => {
+                let age = now.since(entry.at);
+                let provenance = Provenance {
+                    source: Source::Shared,
+                    age,
+                    stale,
+                    pending: false,
+                };
+                Seen::Row(Cached::new(Arc::new(row), provenance), reload)
+            }
+            Ok(Content::Absent) => Seen::Absent,
+            Err(error) => {
+                tracing::debug!(key = %self.key, %error, "an entry is corrupt");
+                Seen::Miss(MissReason::Corrupt)
+            }
+        }
+    }
+
+    /// Asks for the right to load; `None` if the tier gave no answer.
+    async fn lease(&self, token: Token, want: Want) -> Option<Leased> {
+        let lease_ms = ms(self.state.core.config.lease);
+        let request = Lease {
+            token,
+            lease_ms,
+            floor: Version::ZERO,
+            want,
+        };
+        self.state.core.tier.lease(&self.key, request).await.ok()
+    }
+
+    /// Makes the entry a tombstone. If the tier gives no answer, the entry stays as it is: this
+    /// only repairs what someone wrote past the library.
+    async fn invalidate(&self, floor: Version) {
+        let request = Done {
+            token: Token::fresh(),
+            keep_ms: ms(self.state.core.config.keep),
+            outcome: Outcome::Invalidate { floor },
+        };
+        if self.state.core.tier.done(&self.key, request).await.is_ok() {
+            self.state.stats.invalidations.add(1);
+        }
+    }
+
+    /// The sealed row; `None` if it cannot be encoded, which is logged once per load.
+    fn value_of(&self, row: &M, version: Version, load_cost_ms: u32) -> Option<Value> {
+        match self.state.seal(&self.key, row, version, &self.policy) {
+            Ok(value) => Some(Value {
+                load_cost_ms,
+                ..value
+            }),
+            Err(error) => {
+                tracing::warn!(key = %self.key, %error, "a row cannot be cached");
+                None
+            }
+        }
+    }
+
+    fn absent(&self, load_cost_ms: u32) -> Value {
+        let fresh_ms = self.state.jittered_ms(self.policy.negative_ttl);
+        Value {
+            payload: seal_absent(&self.key),
+            schema: 0,
+            load_cost_ms,
+            fresh_ms,
+            ttl_ms: fresh_ms,
+        }
+    }
+
+    /// Whether an insert of this row is sure to find the absence under the same key text: not
+    /// where the database may call two different texts equal.
+    fn may_store_absent(&self) -> bool {
+        !self.policy.negative_ttl.is_zero() && self.state.spelling_is_exact(&self.id)
+    }
+}
+
+/// Takes a key off the list of background refreshes, however the refresh ended.
+struct Refreshing<'a, M: CachedEntity>(&'a Query<M>);
+
+impl<M: CachedEntity> Drop for Refreshing<'_, M> {
+    fn drop(&mut self) {
+        self.0.state.refreshing.lock().remove(&self.0.key);
+    }
+}
+
+pub(crate) fn ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

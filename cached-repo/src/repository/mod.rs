@@ -1,0 +1,71 @@
+//! The public verbs; each is a few lines into the read or the write pipeline.
+
+mod aside;
+mod read;
+mod write;
+
+use std::{fmt, sync::Arc};
+
+pub use self::aside::{CacheAside, LoadLease, LookedUp};
+use crate::{
+    CachedDb, CachedEntity, Stats,
+    config::{ReadOptions, ReadPolicy},
+    db::EntityState,
+};
+
+/// The cached repository of one entity.
+///
+/// `#[derive(CachedEntity)]` makes a type of its own around it, `user::Repository`, which derefs
+/// to this one: every verb here is a verb there. Cheap to clone; clones share everything.
+pub struct Repository<M: CachedEntity> {
+    state: Arc<EntityState<M>>,
+    policy: ReadPolicy,
+}
+
+impl<M: CachedEntity> Repository<M> {
+    /// The repository of `M` over a database.
+    #[must_use]
+    pub fn new(db: &CachedDb) -> Self {
+        let state = db.entity::<M>();
+        let policy = state.policy;
+        Self { state, policy }
+    }
+
+    /// The same repository with other settings for its reads.
+    #[must_use]
+    pub fn with(&self, options: ReadOptions) -> Self {
+        Self {
+            state: Arc::clone(&self.state),
+            policy: self.policy.with(options),
+        }
+    }
+
+    /// The same repository, asking the database whatever the cache holds, and repairing the cache.
+    #[must_use]
+    pub fn fresh(&self) -> Self {
+        self.with(ReadOptions::new().fresh())
+    }
+
+    /// What the repositories of this entity have done since the `CachedDb` was built.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.state.stats.snapshot()
+    }
+}
+
+impl<M: CachedEntity> Clone for Repository<M> {
+    fn clone(&self) -> Self {
+        Self {
+            state: Arc::clone(&self.state),
+            policy: self.policy,
+        }
+    }
+}
+
+impl<M: CachedEntity> fmt::Debug for Repository<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Repository")
+            .field("entity", &self.state.name)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,30 @@
+//! The verbs that read.
+
+use super::Repository;
+use crate::{Cached, CachedEntity, IntoId, ReadError, read::Query};
+
+impl<M: CachedEntity> Repository<M> {
+    /// Reads a row through the cache: from the shared tier, else from the database, which fills
+    /// the cache. `None` if there is no such row, which the cache remembers too, for
+    /// `negative_ttl`.
+    ///
+    /// Concurrent calls for one row share one load. A cache that does not answer within
+    /// `cache_timeout` costs a SELECT, not an error.
+    ///
+    /// # Errors
+    /// When the database fails; every caller that shares the load gets the error, and nothing is
+    /// cached.
+    pub async fn find_by_id(&self, id: impl IntoId<M>) -> Result<Option<Cached<M>>, ReadError> {
+        Query::new(&self.state, id.into_id(), self.policy)
+            .find()
+            .await
+    }
+
+    /// Loads a row from the database into the cache, whatever the cache holds.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn refresh(&self, id: impl IntoId<M>) -> Result<Option<Cached<M>>, ReadError> {
+        self.fresh().find_by_id(id).await
+    }
+}

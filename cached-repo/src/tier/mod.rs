@@ -1,0 +1,79 @@
+//! The shared tier: where entries live.
+//!
+//! A tier runs the operations of [`crate::protocol::state`], each atomically on one key, by one
+//! clock of its own. Redis does it in scripts, the in-process tier under a lock; nothing above
+//! can tell which one it talks to.
+//!
+//! Does not know rows, entities or databases, and never retries: what a failure means is up to
+//! the read and the write pipeline.
+
+pub(crate) mod memory;
+#[cfg(feature = "redis")]
+pub(crate) mod redis;
+
+use std::fmt;
+
+use futures_util::future::BoxFuture;
+
+use crate::protocol::{
+    Entry, Key, Timestamp,
+    state::{Block, Blocked, Done, Fill, Filled, Lease, Leased, Published},
+};
+
+/// What reading a key gave.
+#[derive(Debug)]
+pub(crate) enum Held {
+    /// An entry.
+    Entry(Entry),
+    /// The key holds nothing.
+    Nothing,
+    /// The key holds something that is not an entry.
+    #[cfg_attr(
+        not(feature = "redis"),
+        expect(dead_code, reason = "nobody else writes to this process's memory")
+    )]
+    Foreign,
+}
+
+/// Why a tier could not say.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TierError {
+    /// No answer in time; the operation may still happen.
+    #[error("no answer from the cache within {0:?}")]
+    Timeout(std::time::Duration),
+    /// There is no connection; nothing was sent.
+    #[error("no connection to the cache")]
+    Unavailable,
+    /// The connection broke or the server refused; the operation may have happened.
+    #[error("the cache failed: {0}")]
+    Failed(String),
+}
+
+/// The future of a tier's reply.
+pub(crate) type Reply<'a, T> = BoxFuture<'a, Result<T, TierError>>;
+
+/// Where entries live.
+pub(crate) trait Tier: fmt::Debug + Send + Sync {
+    /// The tier's clock, or the best estimate of it.
+    fn now(&self) -> Timestamp;
+
+    /// Reads what a key holds.
+    fn get<'a>(&'a self, key: &'a Key) -> Reply<'a, Held>;
+
+    /// [`crate::protocol::state::lease`].
+    fn lease<'a>(&'a self, key: &'a Key, request: Lease) -> Reply<'a, Leased>;
+
+    /// [`crate::protocol::state::fill`].
+    fn fill<'a>(&'a self, key: &'a Key, request: Fill) -> Reply<'a, Filled>;
+
+    /// [`crate::protocol::state::block`].
+    fn block<'a>(&'a self, key: &'a Key, request: Block) -> Reply<'a, Blocked>;
+
+    /// [`crate::protocol::state::done`].
+    fn done<'a>(&'a self, key: &'a Key, request: Done) -> Reply<'a, Published>;
+
+    /// Invalidates every key that starts with `prefix` and says how many there were. A key that
+    /// exists throughout the call is among them, so a lease from before it is revoked.
+    fn invalidate_all<'a>(&'a self, prefix: &'a str, request: Done) -> Reply<'a, u64>;
+}

@@ -1,0 +1,100 @@
+//! The scripts: the state machine once more, in the language Redis runs.
+//!
+//! Each is put together from the clock, what all share, and its own part. A test replaces the
+//! clock to control the time.
+
+use std::sync::LazyLock;
+
+use deadpool_redis::redis;
+
+const CLOCK: &str = include_str!("scripts/clock.lua");
+const ENTRY: &str = include_str!("scripts/entry.lua");
+
+/// What a script may do when Redis is at its memory limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenFull {
+    /// It runs: it protects a write.
+    Allow,
+    /// It is refused: it would only store something that can be loaded again.
+    Refuse,
+}
+
+/// One of the protocol's operations.
+#[derive(Clone, Copy, Debug)]
+pub struct Source {
+    own: &'static str,
+    when_full: WhenFull,
+}
+
+/// The operations' sources.
+pub const LEASE: Source = Source {
+    own: include_str!("scripts/lease.lua"),
+    when_full: WhenFull::Allow,
+};
+/// See [`LEASE`].
+pub const FILL: Source = Source {
+    own: include_str!("scripts/fill.lua"),
+    when_full: WhenFull::Refuse,
+};
+/// See [`LEASE`].
+pub const BLOCK: Source = Source {
+    own: include_str!("scripts/block.lua"),
+    when_full: WhenFull::Allow,
+};
+/// See [`LEASE`].
+pub const DONE: Source = Source {
+    own: include_str!("scripts/done.lua"),
+    when_full: WhenFull::Allow,
+};
+
+impl Source {
+    /// The whole script.
+    #[must_use]
+    pub fn text(&self) -> String {
+        self.with_clock(CLOCK)
+    }
+
+    /// The whole script, with another way to set `now`.
+    #[must_use]
+    pub fn with_clock(&self, clock: &str) -> String {
+        let shebang = match self.when_full {
+            WhenFull::Allow => "#!lua flags=allow-oom",
+            WhenFull::Refuse => "#!lua",
+        };
+        format!("{shebang}\n{clock}{ENTRY}{}", self.own)
+    }
+}
+
+/// A script and the name Redis knows it by.
+pub(super) struct Script {
+    pub(super) text: String,
+    pub(super) sha: String,
+}
+
+impl Script {
+    fn new(source: Source) -> Self {
+        let text = source.text();
+        let sha = redis::Script::new(&text).get_hash().to_owned();
+        Self { text, sha }
+    }
+}
+
+pub(super) struct Scripts {
+    pub(super) lease: Script,
+    pub(super) fill: Script,
+    pub(super) block: Script,
+    pub(super) done: Script,
+}
+
+impl Scripts {
+    pub(super) fn all(&self) -> [&Script; 4] {
+        [&self.lease, &self.fill, &self.block, &self.done]
+    }
+}
+
+pub(super) static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| Scripts {
+    lease: Script::new(LEASE),
+    fill: Script::new(FILL),
+    block: Script::new(BLOCK),
+    done: Script::new(DONE),
+});

@@ -1,0 +1,39 @@
+-- Ends a write.
+-- ARGV: token, keep ms, 'R' rolled back | 'U' put an updated row | 'C' put a created row |
+--       'I' invalidate, version or floor (19 digits), and for a put: fresh ms, cost (5 digits),
+--       schema (8 hex digits), ttl ms, payload
+-- Returns {'rolled back' | 'put' | 'superseded' | 'invalidated', now}.
+local token, keep_ms, outcome, version = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
+
+local entry = read()
+local own, others, known = nil, {}, ZERO
+if entry then
+  known = entry.floor
+  for _, writer in ipairs(entry.writers) do
+    if writer.token == token then own = writer else others[#others + 1] = writer end
+  end
+end
+local function disown()
+  if own then reclaim(entry, claims_of(others)) end
+end
+-- How long the key must last for the sake of the writes still in flight.
+local kept = #others > 0 and entry.expires or 0
+
+if outcome == 'R' then
+  disown()
+  return { 'rolled back', now }
+end
+if outcome == 'U' and entry and entry.kind == 'V' and known > version then
+  disown()
+  return { 'superseded', now }
+end
+if outcome ~= 'I' and known <= version and own and own.deadline > now then
+  hold('V', version, tonumber(ARGV[5]), ARGV[6], ARGV[7], claims_of(others), ARGV[9],
+    math.max(now + tonumber(ARGV[8]), kept))
+  return { 'put', now }
+end
+-- Not provably the newest, or a row that is gone: whoever reads next asks the database.
+local floor_until = math.max(entry and entry.floor_until or 0, now + keep_ms)
+if known > version then version = known end
+tombstone(version, floor_until, claims_of(others), math.max(kept, floor_until))
+return { 'invalidated', now }

@@ -1,0 +1,201 @@
+//! How requests become script arguments, and script replies become answers.
+//!
+//! Says nothing about connections; the differential test speaks through it too.
+
+use bytes::Bytes;
+use deadpool_redis::redis::{Cmd, FromRedisValue, ParsingError, Value as Reply};
+
+use crate::{
+    protocol::{
+        Entry, Timestamp, Version,
+        state::{
+            Block, Blocked, Done, Fill, Filled, Found, Lease, Leased, Outcome, Published, Value,
+            Want,
+        },
+    },
+    tier::TierError,
+};
+
+/// A request as the arguments of its script, after the key.
+pub trait Arguments {
+    /// Appends them.
+    fn push(&self, cmd: &mut Cmd);
+}
+
+impl Arguments for Lease {
+    fn push(&self, cmd: &mut Cmd) {
+        let want = match self.want {
+            Want::Value => "value",
+            Want::Refresh => "refresh",
+        };
+        cmd.arg(self.token.as_bytes())
+            .arg(self.lease_ms)
+            .arg(version(self.floor))
+            .arg(want);
+    }
+}
+
+impl Arguments for Fill {
+    fn push(&self, cmd: &mut Cmd) {
+        let nothing = Value::default();
+        let (found, floor, value) = match &self.found {
+            Found::Row { version, value } => ("V", *version, value),
+            Found::Absent(value) => ("A", Version::ZERO, value),
+            Found::Nothing => ("N", Version::ZERO, &nothing),
+        };
+        cmd.arg(self.token.as_bytes())
+            .arg(found)
+            .arg(version(floor));
+        push_value(cmd, value);
+    }
+}
+
+impl Arguments for Block {
+    fn push(&self, cmd: &mut Cmd) {
+        cmd.arg(self.token.as_bytes())
+            .arg(self.block_ms)
+            .arg(self.keep_ms);
+    }
+}
+
+impl Arguments for Done {
+    fn push(&self, cmd: &mut Cmd) {
+        let (outcome, number, value) = match &self.outcome {
+            Outcome::RolledBack => ("R", Version::ZERO, None),
+            Outcome::Put {
+                version,
+                inserted: false,
+                value,
+            } => ("U", *version, Some(value)),
+            Outcome::Put {
+                version,
+                inserted: true,
+                value,
+            } => ("C", *version, Some(value)),
+            Outcome::Invalidate { floor } => ("I", *floor, None),
+        };
+        cmd.arg(self.token.as_bytes())
+            .arg(self.keep_ms)
+            .arg(outcome)
+            .arg(version(number));
+        if let Some(value) = value {
+            push_value(cmd, value);
+        }
+    }
+}
+
+fn version(version: Version) -> String {
+    format!("{:019}", version.get())
+}
+
+fn push_value(cmd: &mut Cmd, value: &Value) {
+    cmd.arg(value.fresh_ms.min(Entry::MAX_SPAN_MS))
+        .arg(format!("{:05}", value.load_cost_ms.min(Entry::MAX_COST_MS)))
+        .arg(format!("{:08x}", value.schema))
+        .arg(value.ttl_ms)
+        .arg(&value.payload[..]);
+}
+
+/// What a script replies: a word, the server's time, sometimes an entry.
+#[derive(Debug)]
+pub struct Answer {
+    word: String,
+    now: Timestamp,
+    entry: Option<Bytes>,
+}
+
+impl Answer {
+    /// The server's time.
+    pub fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// The reply to a [`Lease`].
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn leased(self) -> Result<Leased, TierError> {
+        match (self.word.as_str(), &self.entry) {
+            ("granted", _) => Ok(Leased::Granted),
+            ("wait", _) => Ok(Leased::Wait),
+            ("blocked", _) => Ok(Leased::Blocked),
+            ("hit", Some(bytes)) => match Entry::from_bytes(bytes) {
+                Ok(entry) => Ok(Leased::Hit(entry)),
+                Err(error) => Err(TierError::Failed(error.to_string())),
+            },
+            _ => Err(self.unexpected()),
+        }
+    }
+
+    /// The reply to a [`Fill`].
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn filled(self) -> Result<Filled, TierError> {
+        match self.word.as_str() {
+            "stored" => Ok(Filled::Stored),
+            "released" => Ok(Filled::Released),
+            "lease lost" => Ok(Filled::LeaseLost),
+            "below floor" => Ok(Filled::BelowFloor),
+            _ => Err(self.unexpected()),
+        }
+    }
+
+    /// The reply to a [`Block`].
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn blocked(self) -> Result<Blocked, TierError> {
+        match self.word.as_str() {
+            "held" => Ok(Blocked::Held),
+            "busy" => Ok(Blocked::Busy),
+            _ => Err(self.unexpected()),
+        }
+    }
+
+    /// The reply to a [`Done`].
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn published(self) -> Result<Published, TierError> {
+        match self.word.as_str() {
+            "rolled back" => Ok(Published::RolledBack),
+            "put" => Ok(Published::Put),
+            "superseded" => Ok(Published::Superseded),
+            "invalidated" => Ok(Published::Invalidated),
+            _ => Err(self.unexpected()),
+        }
+    }
+
+    fn unexpected(&self) -> TierError {
+        TierError::Failed(format!("unexpected reply `{}`", self.word))
+    }
+}
+
+impl FromRedisValue for Answer {
+    fn from_redis_value(reply: Reply) -> Result<Self, ParsingError> {
+        let Reply::Array(parts) = reply else {
+            return Err("a script replies with an array".into());
+        };
+        let mut parts = parts.into_iter();
+        let mut next = || parts.next().unwrap_or(Reply::Nil);
+        let word = String::from_redis_value(next())?;
+        let now = Timestamp::from_millis(u64::from_redis_value(next())?);
+        let Raw(entry) = Raw::from_redis_value(next())?;
+        Ok(Self { word, now, entry })
+    }
+}
+
+/// A bulk string, not copied; `None` for nil.
+#[derive(Debug)]
+pub struct Raw(pub Option<Bytes>);
+
+impl FromRedisValue for Raw {
+    fn from_redis_value(reply: Reply) -> Result<Self, ParsingError> {
+        match reply {
+            Reply::Nil => Ok(Self(None)),
+            Reply::BulkString(bytes) => Ok(Self(Some(bytes.into()))),
+            _ => Err("a bulk string was expected".into()),
+        }
+    }
+}

@@ -1,0 +1,325 @@
+//! The SQL of a write, with its version check, and what can be said of its outcome.
+//!
+//! PostgreSQL and SQLite return the row from the statement itself. MySQL and MariaDB have no
+//! `UPDATE … RETURNING`, and triggers may change a row after RETURNING saw it
+//! (`reload_after_write`): there the statement and a SELECT share a transaction.
+//!
+//! Does not know the cache.
+
+use sea_orm::{
+    ActiveModelTrait, ActiveValue, ColumnTrait, DatabaseConnection, DatabaseTransaction, DbBackend,
+    DbErr, EntityTrait, QueryFilter, QuerySelect, TransactionTrait, ValidatedUpdateOne,
+    sea_query::{Expr, ExprTrait, Value},
+};
+
+use super::Verb;
+use crate::{ActiveModelOf, CachedEntity, Id, WriteError, db::EntityState, protocol::Version};
+
+/// What became of a write's SQL.
+pub(super) enum Sql<M> {
+    Committed(Commit<M>),
+    /// Nothing was written.
+    Refused(WriteError),
+    /// Nothing was written, because the row is not what the caller took it for.
+    Contradicted(WriteError),
+    /// The statement was sent and may be committed, now or later.
+    Unknown(WriteError),
+}
+
+/// A committed row; for a delete, the row as it was.
+pub(super) struct Commit<M> {
+    pub(super) row: M,
+    pub(super) inserted: bool,
+    pub(super) deleted: bool,
+}
+
+impl<M: CachedEntity> Commit<M> {
+    /// The version below which nothing may be stored any more.
+    pub(super) fn floor(&self) -> Version {
+        match self.row.version() {
+            Some(version) if self.deleted => version.next(),
+            Some(version) => version,
+            None => Version::ZERO,
+        }
+    }
+}
+
+/// The version a write expects to find: what the caller read.
+pub(super) fn expected_version<M: CachedEntity>(
+    state: &EntityState<M>,
+    verb: Verb,
+    active: &ActiveModelOf<M>,
+) -> Result<Option<Value>, WriteError> {
+    let Some(column) = M::version_column().filter(|_| verb == Verb::Update) else {
+        return Ok(None);
+    };
+    match active.get(column) {
+        ActiveValue::Set(version) | ActiveValue::Unchanged(version) => Ok(Some(version)),
+        ActiveValue::NotSet => Err(WriteError::VersionNotSet {
+            entity: state.name.clone(),
+        }),
+    }
+}
+
+pub(super) async fn insert<M: CachedEntity>(
+    state: &EntityState<M>,
+    mut active: ActiveModelOf<M>,
+) -> Sql<M> {
+    if let Some(column) = M::version_column()
+        && active.is_not_set(column)
+    {
+        set_first_version(&mut active, column);
+    }
+    let insert = <M::Entity as EntityTrait>::insert(active);
+    let committed = |row| {
+        Sql::Committed(Commit {
+            row,
+            inserted: true,
+            deleted: false,
+        })
+    };
+    let result = if returns_rows::<M>(&state.core.conn) {
+        insert
+            .exec_with_returning(&state.core.conn)
+            .await
+            .map_err(Failure::of_statement)
+    } else {
+        in_transaction(&state.core.conn, async |tx| {
+            let id = insert.exec(tx).await?.last_insert_id;
+            reload::<M>(tx, id).await
+        })
+        .await
+    };
+    result.map_or_else(|failure| failure.into_sql(state), committed)
+}
+
+pub(super) async fn update<M: CachedEntity>(
+    state: &EntityState<M>,
+    mut active: ActiveModelOf<M>,
+    id: &Id<M>,
+    expected: Option<Value>,
+) -> Sql<M> {
+    if let Some(column) = M::version_column() {
+        active.not_set(column);
+    }
+    let update = match <M::Entity as EntityTrait>::update(active).validate() {
+        Ok(update) => checked::<M>(update, expected.clone()),
+        Err(error) => return Failure::Nothing(error).into_sql(state),
+    };
+    let result = if returns_rows::<M>(&state.core.conn) {
+        update
+            .exec(&state.core.conn)
+            .await
+            .map_err(Failure::of_statement)
+    } else {
+        in_transaction(&state.core.conn, async |tx| {
+            update.exec_without_returning(tx).await?;
+            reload::<M>(tx, id.clone()).await
+        })
+        .await
+    };
+    match result {
+        Ok(row) => Sql::Committed(Commit {
+            row,
+            inserted: false,
+            deleted: false,
+        }),
+        Err(failure) if failure.no_row_matched() => contradiction(state, id, expected).await,
+        Err(failure) => failure.into_sql(state),
+    }
+}
+
+pub(super) async fn delete<M: CachedEntity>(
+    state: &EntityState<M>,
+    row: &M,
+    active: ActiveModelOf<M>,
+) -> Sql<M> {
+    let expected = M::version_column().map(|column| row.get(column));
+    let mut delete = match <M::Entity as EntityTrait>::delete(active).validate() {
+        Ok(delete) => delete,
+        Err(error) => return Failure::Nothing(error).into_sql(state),
+    };
+    if let (Some(column), Some(version)) = (M::version_column(), expected.clone()) {
+        delete = delete.filter(column.eq(version));
+    }
+    match delete.exec(&state.core.conn).await {
+        Ok(result) if result.rows_affected > 0 => Sql::Committed(Commit {
+            row: row.clone(),
+            inserted: false,
+            deleted: true,
+        }),
+        Ok(_) => contradiction(state, &EntityState::id_of(row), expected).await,
+        Err(error) => Failure::of_statement(error).into_sql(state),
+    }
+}
+
+pub(super) async fn delete_by_id<M: CachedEntity>(state: &EntityState<M>, id: Id<M>) -> Sql<M> {
+    let conn = &state.core.conn;
+    let delete = <M::Entity as EntityTrait>::delete_by_id(id.clone());
+    let deleted = if conn.get_database_backend() == DbBackend::MySql {
+        // The version must be known, so that a late writer of it cannot bring the row back.
+        let find = <M::Entity as EntityTrait>::find_by_id(id.clone()).lock_exclusive();
+        in_transaction(conn, async |tx| {
+            let row = find.one(tx).await?;
+            delete.exec(tx).await?;
+            Ok(row)
+        })
+        .await
+    } else {
+        delete
+            .exec_with_returning(conn)
+            .await
+            .map_err(Failure::of_statement)
+    };
+    match deleted {
+        Ok(Some(row)) => Sql::Committed(Commit {
+            row,
+            inserted: false,
+            deleted: true,
+        }),
+        Ok(None) => Sql::Contradicted(WriteError::not_found(&state.name, &state.keys.row(id))),
+        Err(failure) => failure.into_sql(state),
+    }
+}
+
+/// Adds the version check and the version's step to an update.
+fn checked<M: CachedEntity>(
+    mut update: ValidatedUpdateOne<ActiveModelOf<M>>,
+    expected: Option<Value>,
+) -> ValidatedUpdateOne<ActiveModelOf<M>> {
+    use sea_orm::QueryTrait;
+    if let (Some(column), Some(version)) = (M::version_column(), expected) {
+        QueryTrait::query(&mut update).value(column, Expr::col(column).add(1));
+        update = update.filter(column.eq(version));
+    }
+    update
+}
+
+/// Why no row matched: another version, or no row.
+async fn contradiction<M: CachedEntity>(
+    state: &EntityState<M>,
+    id: &Id<M>,
+    expected: Option<Value>,
+) -> Sql<M> {
+    let found = <M::Entity as EntityTrait>::find_by_id(id.clone())
+        .one(&state.core.conn)
+        .await;
+    let key = state.keys.row(id.clone());
+    match (found, expected, M::version_column()) {
+        (Ok(Some(row)), Some(expected), Some(column)) => {
+            Sql::Contradicted(WriteError::VersionConflict {
+                entity: state.name.clone(),
+                id: WriteError::id_text(&key),
+                expected: version_number(&expected),
+                found: version_number(&row.get(column)),
+            })
+        }
+        (Ok(_), ..) => Sql::Contradicted(WriteError::not_found(&state.name, &key)),
+        (Err(source), ..) => Sql::Contradicted(WriteError::database(&state.name, source)),
+    }
+}
+
+/// Whether one statement both writes and returns the row as it stays.
+fn returns_rows<M: CachedEntity>(conn: &DatabaseConnection) -> bool {
+    let backend = conn.get_database_backend();
+    // SeaORM's `mariadb-use-returning` speaks for INSERT and DELETE; no MariaDB has it for UPDATE.
+    backend != DbBackend::MySql
+        && backend.support_returning()
+        && !M::DEFINITION.options.reload_after_write
+}
+
+async fn reload<M: CachedEntity>(tx: &DatabaseTransaction, id: Id<M>) -> Result<M, DbErr> {
+    let row = <M::Entity as EntityTrait>::find_by_id(id).one(tx).await?;
+    row.ok_or(DbErr::RecordNotUpdated)
+}
+
+async fn in_transaction<T>(
+    conn: &DatabaseConnection,
+    work: impl AsyncFnOnce(&DatabaseTransaction) -> Result<T, DbErr>,
+) -> Result<T, Failure> {
+    let tx = conn.begin().await.map_err(Failure::Nothing)?;
+    match work(&tx).await {
+        Ok(value) => match tx.commit().await {
+            Ok(()) => Ok(value),
+            Err(error) => Err(Failure::Unknown(error)),
+        },
+        Err(error) => {
+            // Without a COMMIT the server rolls back, asked or not.
+            let _ = tx.rollback().await;
+            Err(Failure::Nothing(error))
+        }
+    }
+}
+
+/// SQL that failed.
+enum Failure {
+    /// Nothing was written.
+    Nothing(DbErr),
+    /// It may have been, or may yet be.
+    Unknown(DbErr),
+}
+
+impl Failure {
+    /// Of a statement that commits by itself.
+    fn of_statement(error: DbErr) -> Self {
+        let refused = error.sql_err().is_some()
+            || matches!(
+                error,
+                DbErr::ConnectionAcquire(_)
+                    | DbErr::Conn(_)
+                    | DbErr::PrimaryKeyNotSet { .. }
+                    | DbErr::RecordNotUpdated
+                    | DbErr::RecordNotInserted
+                    | DbErr::BackendNotSupported { .. }
+                    | DbErr::AccessDenied { .. }
+                    | DbErr::RbacError(_)
+            );
+        if refused {
+            Self::Nothing(error)
+        } else {
+            Self::Unknown(error)
+        }
+    }
+
+    fn no_row_matched(&self) -> bool {
+        matches!(self, Self::Nothing(DbErr::RecordNotUpdated))
+    }
+
+    fn into_sql<M: CachedEntity>(self, state: &EntityState<M>) -> Sql<M> {
+        match self {
+            Self::Nothing(source) => Sql::Refused(WriteError::database(&state.name, source)),
+            Self::Unknown(source) => Sql::Unknown(WriteError::database(&state.name, source)),
+        }
+    }
+}
+
+/// Sets a version column to 1, whichever integer it is.
+fn set_first_version<A: ActiveModelTrait>(
+    active: &mut A,
+    column: <A::Entity as EntityTrait>::Column,
+) {
+    let ones = [
+        Value::BigInt(Some(1)),
+        Value::Int(Some(1)),
+        Value::SmallInt(Some(1)),
+        Value::BigUnsigned(Some(1)),
+        Value::Unsigned(Some(1)),
+    ];
+    for one in ones {
+        if active.try_set(column, one).is_ok() {
+            return;
+        }
+    }
+}
+
+fn version_number(value: &Value) -> i128 {
+    match value {
+        Value::SmallInt(Some(version)) => i128::from(*version),
+        Value::Int(Some(version)) => i128::from(*version),
+        Value::BigInt(Some(version)) => i128::from(*version),
+        Value::Unsigned(Some(version)) => i128::from(*version),
+        Value::BigUnsigned(Some(version)) => i128::from(*version),
+        // `VersionField` admits no other type.
+        _ => 0,
+    }
+}
