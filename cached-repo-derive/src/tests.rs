@@ -1,0 +1,119 @@
+//! The whole derive, from tokens to tokens: the golden expansion, and what the schema
+//! fingerprint depends on. Its messages are tested in `tests/ui`, where rustc shows them.
+
+use std::{env, fs, path::Path};
+
+use proc_macro2::TokenStream;
+use quote::quote;
+
+use crate::{cached_entity, expand::compact};
+
+const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/expansion/user.rs");
+
+/// Goal: a reader sees what the derive writes. Refresh it with `UPDATE_EXPECT=1`.
+#[test]
+fn the_expansion_of_a_representative_model_is_the_checked_in_one() {
+    let model = quote! {
+        #[sea_orm(table_name = "user")]
+        #[cached(ttl = "10m", negative_ttl = "1500ms", name = "person", repository = "Users")]
+        pub struct Model {
+            #[sea_orm(primary_key)]
+            pub id: i64,
+            #[sea_orm(column_name = "mail", unique)]
+            pub email: String,
+            pub r#type: Option<Kind>,
+            #[cached(with = "crate::codec::tags")]
+            pub tags: Tags,
+            #[sea_orm(ignore)]
+            pub draft: bool,
+            #[cached(version)]
+            pub version: i64,
+        }
+    };
+    let file = syn::parse2(cached_entity(model)).expect("the expansion is a list of items");
+    let actual = format!(
+        "// What `#[derive(CachedEntity)]` writes for the model in `src/tests.rs`.\n\
+         // Refresh with `UPDATE_EXPECT=1 cargo test -p cached-repo-derive`.\n\n{}",
+        prettyplease::unparse(&file)
+    );
+    if env::var_os("UPDATE_EXPECT").is_some() {
+        let folder = Path::new(GOLDEN).parent().expect("the file is in a folder");
+        fs::create_dir_all(folder).expect("the golden folder can be made");
+        fs::write(GOLDEN, &actual).expect("the golden file can be written");
+    }
+    let expected = fs::read_to_string(GOLDEN).expect("the golden file can be read");
+    assert!(
+        actual == expected,
+        "the expansion changed; if that is meant, run again with UPDATE_EXPECT=1 and read the \
+         difference\n{actual}"
+    );
+}
+
+/// Goal: the struct beside a dense model gets no second repository.
+#[test]
+fn the_twin_of_a_dense_model_expands_to_nothing() {
+    let twin = quote! {
+        #[cached(ttl = "10m")]
+        pub struct ModelEx {
+            #[sea_orm(primary_key)]
+            pub id: i64,
+            #[sea_orm(has_many)]
+            pub posts: HasMany<super::post::Entity>,
+        }
+    };
+    assert!(cached_entity(twin).is_empty());
+}
+
+/// The columns that the expansion hands to `fingerprint`.
+fn fingerprint_of(fields: TokenStream) -> String {
+    let expansion = cached_entity(quote!(pub struct Model { #fields })).to_string();
+    let text = compact(&expansion);
+    let (_, text) = text.split_once("fingerprint(&[").expect("a fingerprint");
+    let (columns, _) = text.split_once("])").expect("the end of the fingerprint");
+    columns.to_owned()
+}
+
+/// Goal: a deploy that changes what is stored reads the old entries as misses.
+#[test]
+fn renaming_reordering_retyping_or_recoding_a_column_changes_the_fingerprint() {
+    let fields = fingerprint_of(quote!(id: i64, tags: Vec<String>));
+    assert_eq!(fields, r#""id:i64","tags:Vec<String>""#);
+    for changed in [
+        quote!(id: i64, labels: Vec<String>),
+        quote!(tags: Vec<String>, id: i64),
+        quote!(id: i32, tags: Vec<String>),
+        quote!(id: i64),
+        quote!(id: i64, tags: Vec<String>, more: i64),
+        quote!(id: i64, #[sea_orm(column_name = "labels")] tags: Vec<String>),
+        quote!(id: i64, #[cached(with = "codec")] tags: Vec<String>),
+    ] {
+        assert_ne!(fingerprint_of(changed), fields);
+    }
+}
+
+/// Goal: a change that leaves the stored bytes alone keeps the cache warm.
+#[test]
+fn attributes_visibility_and_ignored_fields_leave_the_fingerprint_alone() {
+    assert_eq!(
+        fingerprint_of(quote! {
+            #[sea_orm(primary_key, auto_increment = false, extra(anything = "goes"))]
+            pub id: i64,
+            #[sea_orm(ignore)]
+            pub draft: bool,
+            #[serde(skip_serializing)]
+            #[cached(version)]
+            pub r#type: i64,
+        }),
+        fingerprint_of(quote!(id: i64, r#type: i64)),
+    );
+}
+
+/// Goal: another compiler prints the same tokens with other spaces, and the cache stays warm.
+#[test]
+fn the_spaces_between_tokens_do_not_reach_the_fingerprint() {
+    assert_eq!(compact("Vec < Option <i64 > >"), "Vec<Option<i64>>");
+    assert_eq!(
+        compact("Box < dyn  Any + 'static >"),
+        "Box<dyn Any+'static>"
+    );
+}
