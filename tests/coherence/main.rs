@@ -1,0 +1,4 @@
+//! The machines that check the coherence protocol.
+
+mod differential;
+mod entries;

@@ -1,0 +1,23 @@
+// In the order of the fields.
+use cached_repo::CachedEntity;
+use sea_orm::entity::prelude::*;
+
+#[derive(Clone, Debug, PartialEq, DeriveEntityModel, CachedEntity)]
+#[sea_orm(table_name = "user")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub tenant: i64,
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub name: String,
+}
+
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}
+
+async fn call(users: &Repository) {
+    let _ = users.find_by_id(("ada".to_owned(), 1_i64)).await;
+}
+
+fn main() {}
