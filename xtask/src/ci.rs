@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::runner::{self, Outcome};
-use crate::{test, tidy};
+use crate::{model, test, tidy};
 
 const FMT: &[&str] = &["fmt", "--all", "--check"];
 
@@ -33,6 +33,9 @@ const CLIPPY_BARE: &[&str] = &[
 
 const DOC: &[&str] = &["doc", "--workspace", "--no-deps", "--all-features"];
 
+/// The fuzz target is a workspace of its own; `cargo fuzz` needs it to build.
+const FUZZ: &[&str] = &["build", "--manifest-path", "fuzz/Cargo.toml", "--locked"];
+
 pub(crate) fn run(root: &Path) -> Result<Outcome> {
     runner::catch_interrupts()?;
     cargo(root, FMT)?
@@ -40,7 +43,10 @@ pub(crate) fn run(root: &Path) -> Result<Outcome> {
         .and_then(|| cargo(root, CLIPPY))?
         .and_then(|| cargo(root, CLIPPY_BARE))?
         .and_then(|| cargo(root, DOC))?
-        .and_then(|| test::with_servers(root, &[]))
+        .and_then(|| test::with_servers(root, &[]))?
+        .and_then(|| cargo(root, FUZZ))?
+        .and_then(|| model::explore(root, &[]))?
+        .and_then(|| model::explore(root, &["--mutate"]))
 }
 
 fn cargo(root: &Path, arguments: &[&str]) -> Result<Outcome> {

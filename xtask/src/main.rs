@@ -5,6 +5,7 @@
 
 mod ci;
 mod install;
+mod model;
 mod runner;
 mod test;
 mod tidy;
@@ -25,7 +26,10 @@ commands:
                   ARGS go to the test runner (nextest if it is there, else cargo test), as in
                   `cargo xtask test -- -p cached-repo-harness`, and leave out the doctests
   with -- COMMAND start the same servers, name them in the environment, run the command
-  ci              fmt, tidy, clippy, docs, then test: what CI runs
+  model [--deep | --mutate]
+                  explore every interleaving of the coherence protocol; --deep takes the large
+                  cases too, --mutate checks that every known mistake is caught
+  ci              fmt, tidy, clippy, docs, fuzz target, test, model: what CI runs
   tidy            check the house rules that no other tool knows
 ";
 
@@ -50,6 +54,7 @@ fn run() -> Result<Outcome> {
         ["test"] => test::run(&root, &[]),
         ["test", "--", filters @ ..] => test::run(&root, filters),
         ["with", "--", program, arguments @ ..] => test::with(&root, program, arguments),
+        ["model", arguments @ ..] => model::run(&root, arguments),
         ["ci"] => ci::run(&root),
         ["tidy"] => tidy::run(&root),
         ["help" | "-h" | "--help"] => {

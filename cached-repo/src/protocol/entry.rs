@@ -50,7 +50,7 @@ impl Timestamp {
 }
 
 /// What an entry says about its row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// The payload is the row.
     Value,
@@ -61,7 +61,7 @@ pub enum Kind {
 }
 
 /// One claim on an entry: a lease, or a write in flight.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Slot {
     /// Whose claim it is.
     pub token: Token,
@@ -71,7 +71,7 @@ pub struct Slot {
 
 /// Who has a claim on an entry. A write revokes a lease and a lease is not granted while a
 /// write is in flight, so there are never both.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Claims {
     /// Nobody.
     #[default]
@@ -104,7 +104,7 @@ impl Claims {
 }
 
 /// What one cache key holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Entry {
     /// What the entry says about its row.
     pub kind: Kind,

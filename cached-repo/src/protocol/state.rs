@@ -19,7 +19,7 @@ use super::{Claims, Entry, Kind, Slot, Timestamp, Token, Version};
 pub type Cell = Option<Stored>;
 
 /// An entry and its expiry.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Stored {
     /// The entry.
     pub entry: Entry,

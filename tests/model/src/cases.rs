@@ -1,0 +1,251 @@
+//! What is explored: each promise with the faults it is made under.
+
+use crate::world::{
+    Case, Faults,
+    Job::{Delete, DeleteById, Insert, InsertGeneratedKey, RollBack, Update},
+    Start::{Cold, KnownAbsent, Warm},
+};
+
+/// Nothing goes wrong but crashes, which are always explored.
+const CALM: Faults = Faults {
+    short_pauses: 0,
+    floor_pauses: 0,
+    long_pauses: 0,
+    evictions: 0,
+    late_done: false,
+    late_commit: false,
+};
+/// Writers stall or die, and what they publish is late or lost.
+const LOST_DONE: Faults = Faults {
+    short_pauses: 1,
+    floor_pauses: 1,
+    late_done: true,
+    ..CALM
+};
+/// The same, and everything lapses.
+const LONG_OUTAGE: Faults = Faults {
+    short_pauses: 1,
+    long_pauses: 1,
+    late_done: true,
+    ..CALM
+};
+/// A statement commits after its block has lapsed; its `done` arrives.
+const SLOW_COMMIT: Faults = Faults {
+    short_pauses: 2,
+    late_commit: true,
+    ..CALM
+};
+/// A slow commit is acknowledged although its `done` got no reply: with readers this is a known
+/// hole, but the writers alone must not make the cache serve what the slow write has overtaken.
+const SLOW_COMMIT_LOST_DONE: Faults = Faults {
+    late_done: true,
+    ..SLOW_COMMIT
+};
+/// Redis forgets keys; what is published arrives.
+const EVICTIONS: Faults = Faults {
+    short_pauses: 1,
+    evictions: 2,
+    ..CALM
+};
+
+const fn case(
+    name: &'static str,
+    start: crate::world::Start,
+    writers: &'static [crate::world::Job],
+    readers: usize,
+    faults: Faults,
+) -> Case {
+    Case {
+        name,
+        start,
+        versioned: true,
+        writers,
+        readers,
+        faults,
+        monotonic: true,
+    }
+}
+
+const fn unversioned(case: Case) -> Case {
+    Case {
+        versioned: false,
+        ..case
+    }
+}
+
+/// Under these faults a row may be seen before it is acknowledged and then not, see the known
+/// holes in ARCHITECTURE.md; what was acknowledged is never lost.
+const fn acknowledged_only(case: Case) -> Case {
+    Case {
+        monotonic: false,
+        ..case
+    }
+}
+
+/// The cases of every run.
+pub(crate) const CASES: &[Case] = &[
+    case("update, update", Warm, &[Update, Update], 3, LOST_DONE),
+    case(
+        "update, update, cold",
+        Cold,
+        &[Update, Update],
+        3,
+        LOST_DONE,
+    ),
+    unversioned(case(
+        "update, update, unversioned",
+        Warm,
+        &[Update, Update],
+        3,
+        LOST_DONE,
+    )),
+    case("update, rollback", Warm, &[Update, RollBack], 3, LOST_DONE),
+    case("update, delete", Warm, &[Update, Delete], 3, LOST_DONE),
+    case(
+        "update, delete by id",
+        Warm,
+        &[Update, DeleteById],
+        3,
+        LOST_DONE,
+    ),
+    case("delete, insert", Warm, &[Delete, Insert], 3, LOST_DONE),
+    unversioned(case(
+        "delete, insert, unversioned",
+        Warm,
+        &[Delete, Insert],
+        3,
+        LOST_DONE,
+    )),
+    case("insert, known absent", KnownAbsent, &[Insert], 3, LOST_DONE),
+    case(
+        "insert with a generated key, known absent",
+        KnownAbsent,
+        &[InsertGeneratedKey],
+        3,
+        LOST_DONE,
+    ),
+    acknowledged_only(case(
+        "insert with a generated key, update",
+        KnownAbsent,
+        &[InsertGeneratedKey, Update],
+        3,
+        LOST_DONE,
+    )),
+    case(
+        "three updates",
+        Warm,
+        &[Update, Update, Update],
+        2,
+        LOST_DONE,
+    ),
+    case(
+        "update, delete, insert",
+        Warm,
+        &[Update, Delete, Insert],
+        2,
+        LOST_DONE,
+    ),
+    unversioned(case(
+        "update, delete, insert, unversioned",
+        Warm,
+        &[Update, Delete, Insert],
+        2,
+        LOST_DONE,
+    )),
+    case(
+        "update, update, everything lapses",
+        Warm,
+        &[Update, Update],
+        2,
+        LONG_OUTAGE,
+    ),
+    case(
+        "update, delete, insert, everything lapses",
+        Warm,
+        &[Update, Delete, Insert],
+        1,
+        LONG_OUTAGE,
+    ),
+    acknowledged_only(case(
+        "slow commits",
+        Warm,
+        &[Update, Update],
+        3,
+        SLOW_COMMIT,
+    )),
+    acknowledged_only(case(
+        "slow delete, insert",
+        Warm,
+        &[Delete, Insert],
+        3,
+        SLOW_COMMIT,
+    )),
+    acknowledged_only(case(
+        "slow delete by id, update",
+        Warm,
+        &[DeleteById, Update],
+        3,
+        SLOW_COMMIT,
+    )),
+    acknowledged_only(case("evictions", Warm, &[Update, Update], 3, EVICTIONS)),
+    acknowledged_only(case(
+        "evictions, delete, insert",
+        Warm,
+        &[Delete, Insert],
+        3,
+        EVICTIONS,
+    )),
+    acknowledged_only(unversioned(case(
+        "evictions, unversioned",
+        Warm,
+        &[Update, Update],
+        3,
+        EVICTIONS,
+    ))),
+    case(
+        "slow delete by id unpublished, update",
+        Warm,
+        &[DeleteById, Update],
+        0,
+        SLOW_COMMIT_LOST_DONE,
+    ),
+    unversioned(case(
+        "slow updates unpublished",
+        Warm,
+        &[Update, Update],
+        0,
+        SLOW_COMMIT_LOST_DONE,
+    )),
+];
+
+/// Cases that take minutes each.
+pub(crate) const DEEP: &[Case] = &[
+    case(
+        "three updates, three readers",
+        Warm,
+        &[Update, Update, Update],
+        3,
+        LOST_DONE,
+    ),
+    case(
+        "update, delete, insert, three readers",
+        Warm,
+        &[Update, Delete, Insert],
+        3,
+        LOST_DONE,
+    ),
+    case(
+        "update, delete by id, insert, rollback",
+        Warm,
+        &[Update, DeleteById, Insert, RollBack],
+        2,
+        LOST_DONE,
+    ),
+    acknowledged_only(case(
+        "evictions, three writers",
+        Warm,
+        &[Update, Delete, Insert],
+        2,
+        EVICTIONS,
+    )),
+];

@@ -1,0 +1,233 @@
+//! Mistakes that the checker must see: each is put around one operation of the shipped state
+//! machine, by making the entry look as if the check it leaves out had passed.
+
+use cached_repo::internals::{
+    Claims, Entry, Kind, Slot, Timestamp, Token, Version,
+    state::{
+        self, Block, Blocked, Cell, Done, Fill, Filled, Found, Lease, Leased, Outcome, Published,
+        Stored,
+    },
+};
+
+use crate::world::{Publish, value, version_of};
+
+/// A mistake, or none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Mutation {
+    None,
+    FillWithoutLease,
+    FillBelowFloor,
+    PutOnEmptyKey,
+    PutBelowFloor,
+    PutOverUnownedRow,
+    PutYieldsToAbsent,
+    PutPastDeadline,
+    DeleteFloorWithoutStep,
+    OneBlockSlot,
+    BlockPrunesOthers,
+    LapsedBlockKeepsValue,
+    DeleteCachesAbsent,
+}
+
+impl Mutation {
+    /// All of them, with what each does.
+    pub(crate) const ALL: [(Self, &'static str); 12] = [
+        (Self::FillWithoutLease, "fill without checking the lease"),
+        (Self::FillBelowFloor, "no floor check in fill"),
+        (Self::PutOnEmptyKey, "put allowed on an empty key"),
+        (
+            Self::PutBelowFloor,
+            "put accepted over a tombstone with a known floor",
+        ),
+        (
+            Self::PutOverUnownedRow,
+            "put accepted over an older row it does not own",
+        ),
+        (
+            Self::PutYieldsToAbsent,
+            "a put that yields to a newer absent",
+        ),
+        (Self::PutPastDeadline, "no deadline on put"),
+        (
+            Self::DeleteFloorWithoutStep,
+            "tombstone floor = v instead of v + 1",
+        ),
+        (
+            Self::OneBlockSlot,
+            "one block slot instead of one per writer",
+        ),
+        (
+            Self::BlockPrunesOthers,
+            "block pruning others' timed-out entries",
+        ),
+        (
+            Self::LapsedBlockKeepsValue,
+            "a timed-out block that keeps its value",
+        ),
+        (Self::DeleteCachesAbsent, "a delete that caches absent"),
+    ];
+
+    pub(crate) fn lease(self, cell: &mut Cell, now: Timestamp, request: &Lease) -> Leased {
+        if let (Self::LapsedBlockKeepsValue, Some(Stored { entry, .. })) = (self, &mut *cell)
+            && entry
+                .claims
+                .writers()
+                .iter()
+                .all(|writer| writer.until <= now)
+            && !entry.claims.writers().is_empty()
+        {
+            entry.claims = Claims::None;
+        }
+        state::lease(cell, now, request)
+    }
+
+    pub(crate) fn fill(self, cell: &mut Cell, now: Timestamp, request: Fill) -> Filled {
+        if let Some(Stored { entry, .. }) = cell {
+            match self {
+                Self::FillWithoutLease => {
+                    entry.claims = Claims::Lease(Slot {
+                        token: request.token,
+                        until: later(now),
+                    });
+                }
+                Self::FillBelowFloor if matches!(request.found, Found::Row { .. }) => {
+                    entry.version = Version::ZERO;
+                }
+                _ => {}
+            }
+        }
+        state::fill(cell, now, request)
+    }
+
+    pub(crate) fn block(self, cell: &mut Cell, now: Timestamp, request: &Block) -> Blocked {
+        let before = cell.clone();
+        if let Some(Stored { entry, .. }) = cell
+            && let Claims::Writers(writers) = &mut entry.claims
+        {
+            match self {
+                Self::OneBlockSlot => writers.clear(),
+                Self::BlockPrunesOthers => writers.retain(|writer| writer.until > now),
+                _ => {}
+            }
+        }
+        let blocked = state::block(cell, now, request);
+        if let (Self::LapsedBlockKeepsValue, Some(before), Some(after)) = (self, before, cell)
+            && before.entry.kind == Kind::Value
+        {
+            let claims = std::mem::take(&mut after.entry.claims);
+            after.entry = Entry {
+                claims,
+                ..before.entry
+            };
+            after.expires_at = after.expires_at.max(before.expires_at);
+        }
+        blocked
+    }
+
+    pub(crate) fn done(
+        self,
+        cell: &mut Cell,
+        now: Timestamp,
+        mut request: Done,
+        publish: Publish,
+    ) -> Published {
+        let token = request.token;
+        match (self, &request.outcome) {
+            (Self::PutOnEmptyKey, Outcome::Put { .. }) if cell.is_none() => {
+                let block = Block {
+                    token,
+                    block_ms: 1000,
+                    keep_ms: request.keep_ms,
+                };
+                state::block(cell, now, &block);
+            }
+            (Self::PutBelowFloor, Outcome::Put { .. }) => {
+                if let Some(Stored { entry, .. }) = cell
+                    && entry.kind == Kind::Tombstone
+                {
+                    entry.version = Version::ZERO;
+                }
+            }
+            (Self::PutOverUnownedRow, Outcome::Put { version, .. }) => {
+                if let Some(Stored { entry, .. }) = cell
+                    && entry.kind == Kind::Value
+                    && entry.version < *version
+                {
+                    own(entry, token, later(now));
+                }
+            }
+            (Self::PutYieldsToAbsent, Outcome::Put { version, .. }) => {
+                if let Some(Stored { entry, .. }) = cell
+                    && entry.kind == Kind::Absent
+                    && entry.version > *version
+                {
+                    return Published::Superseded;
+                }
+            }
+            (Self::PutPastDeadline, Outcome::Put { .. }) => {
+                if let Some(Stored { entry, .. }) = cell {
+                    for slot in slots_mut(&mut entry.claims) {
+                        if slot.token == token {
+                            slot.until = later(now);
+                        }
+                    }
+                }
+            }
+            (Self::DeleteCachesAbsent, Outcome::Invalidate { floor }) => {
+                if let Publish::Deleted { state, .. } = publish
+                    && let Some(Stored { entry, .. }) = cell
+                    && entry
+                        .claims
+                        .writers()
+                        .iter()
+                        .any(|writer| writer.token == token)
+                {
+                    let version = entry.version.max(*floor);
+                    request.outcome = Outcome::Put {
+                        version,
+                        inserted: false,
+                        value: value(state),
+                    };
+                    entry.version = Version::ZERO;
+                    let published = state::done(cell, now, request);
+                    if let (Published::Put, Some(stored)) = (published, cell) {
+                        stored.entry.kind = Kind::Absent;
+                    }
+                    return published;
+                }
+            }
+            _ => {}
+        }
+        state::done(cell, now, request)
+    }
+
+    /// The floor that a delete of this version leaves.
+    pub(crate) fn floor_of_delete(self, version: u64) -> u64 {
+        match self {
+            Self::DeleteFloorWithoutStep => version,
+            _ => version_of(version).get() + 1,
+        }
+    }
+}
+
+/// Adds a claim of the writer, if it has none.
+fn own(entry: &mut Entry, token: Token, until: Timestamp) {
+    let mut writers = entry.claims.writers().to_vec();
+    if writers.iter().all(|writer| writer.token != token) {
+        writers.push(Slot { token, until });
+    }
+    entry.claims = Claims::Writers(writers);
+}
+
+fn later(now: Timestamp) -> Timestamp {
+    now.plus_ms(1000)
+}
+
+/// The claims of an entry, to be changed in place.
+pub(crate) fn slots_mut(claims: &mut Claims) -> &mut [Slot] {
+    match claims {
+        Claims::None => &mut [],
+        Claims::Lease(slot) => std::slice::from_mut(slot),
+        Claims::Writers(writers) => writers,
+    }
+}
