@@ -3,7 +3,7 @@
 //! Three layers: this configuration, then `#[cached(…)]` on the entity, then [`ReadOptions`] on
 //! the call.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -26,7 +26,7 @@ use crate::error::ConfigError;
 /// assert_eq!(config.ttl.as_secs(), 300);
 /// # Ok::<_, toml::de::Error>(())
 /// ```
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Config {
@@ -105,6 +105,32 @@ impl Default for Config {
     }
 }
 
+/// Says whether there are Redis settings, and not what they are: a URL may hold a password.
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut config = f.debug_struct("Config");
+        config.field("namespace", &self.namespace);
+        #[cfg(feature = "redis")]
+        config.field("redis", &self.redis.as_ref().map(|_| ".."));
+        config
+            .field("ttl", &self.ttl)
+            .field("negative_ttl", &self.negative_ttl)
+            .field("stale_ttl", &self.stale_ttl)
+            .field("ttl_jitter", &self.ttl_jitter)
+            .field("early_refresh", &self.early_refresh)
+            .field("lease", &self.lease)
+            .field("lease_wait", &self.lease_wait)
+            .field("block", &self.block)
+            .field("keep", &self.keep)
+            .field("cache_timeout", &self.cache_timeout)
+            .field("on_cache_failure", &self.on_cache_failure)
+            .field("update_attempts", &self.update_attempts)
+            .field("pending_capacity", &self.pending_capacity)
+            .field("memory_capacity_bytes", &self.memory_capacity_bytes)
+            .finish()
+    }
+}
+
 /// What a write does when the cache cannot be told of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -154,6 +180,9 @@ impl Config {
         let hour = Duration::from_secs(3600);
         if self.lease < SHORTEST || self.lease > hour {
             return invalid("lease", "between 1 millisecond and 1 hour");
+        }
+        if self.lease_wait > hour {
+            return invalid("lease_wait", "at most 1 hour");
         }
         if self.block < SHORTEST || self.block > hour {
             return invalid("block", "between 1 millisecond and 1 hour");

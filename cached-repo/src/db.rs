@@ -341,12 +341,27 @@ impl<M: CachedEntity> EntityState<M> {
         ms(ttl.mul_f64(1.0 - self.core.config.ttl_jitter * fastrand::f64())).max(1)
     }
 
-    /// Whether a key text names its row exactly: MySQL and MariaDB compare texts by collations
-    /// that ignore case and trailing spaces unless told otherwise.
+    /// Whether a row has one key text only. MySQL and MariaDB compare texts by collations that
+    /// ignore case and trailing spaces unless told otherwise; and everywhere one moment has many
+    /// time zones, and one decimal many scales.
     pub(crate) fn spelling_is_exact(&self, id: &Id<M>) -> bool {
-        let is_text = |value: SqlValue| matches!(value, SqlValue::String(_));
-        self.core.conn.get_database_backend() != DbBackend::MySql
-            || !id.clone().into_value_tuple().into_iter().any(is_text)
+        let is_exact = |value: SqlValue| match value {
+            SqlValue::Bool(_)
+            | SqlValue::TinyInt(_)
+            | SqlValue::SmallInt(_)
+            | SqlValue::Int(_)
+            | SqlValue::BigInt(_)
+            | SqlValue::TinyUnsigned(_)
+            | SqlValue::SmallUnsigned(_)
+            | SqlValue::Unsigned(_)
+            | SqlValue::BigUnsigned(_) => true,
+            SqlValue::String(_) | SqlValue::Bytes(_) => {
+                self.core.conn.get_database_backend() != DbBackend::MySql
+            }
+            // This variant exists only with SeaORM's `with-uuid`, which this crate does not ask for.
+            other => format!("{other:?}").starts_with("Uuid("),
+        };
+        id.clone().into_value_tuple().into_iter().all(is_exact)
     }
 }
 

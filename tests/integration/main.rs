@@ -1,4 +1,8 @@
 //! What users can rely on, tried on every database and every tier.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a helper of a test fails like the test itself"
+)]
 
 /// Runs a test, an `async fn(World)`, on every database and every tier.
 macro_rules! everywhere {
@@ -21,4 +25,21 @@ macro_rules! everywhere {
     };
 }
 
+mod aside;
+mod columns;
+mod counting;
+mod deletes;
+mod expiry;
+mod flights;
+mod foreign;
+mod hooks;
+mod inserts;
+mod keys;
+mod outages;
+mod reloads;
+mod repairs;
+mod saves;
+mod settings;
+mod shapes;
+mod update_with;
 mod verbs;

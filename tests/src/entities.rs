@@ -47,3 +47,9 @@ pub mod setting {
 
     impl ActiveModelBehavior for ActiveModel {}
 }
+
+pub mod columns;
+pub mod keys;
+pub mod reloads;
+pub mod shapes;
+pub mod verbs;

@@ -9,11 +9,12 @@
 
 mod databases;
 pub mod entities;
+pub mod gated;
 mod poll;
 mod world;
 
 pub use databases::{Backend, Statements};
-pub use poll::eventually;
+pub use poll::{eventually, lapse};
 pub use world::{Tier, World, redis_pool};
 
 /// The README's examples compile and run.

@@ -19,3 +19,8 @@ pub async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) 
         tokio::time::sleep(PAUSE).await;
     }
 }
+
+/// Lets time pass on a server that has a clock of its own.
+pub async fn lapse(duration: Duration) {
+    tokio::time::sleep(duration).await;
+}

@@ -4,7 +4,8 @@
 //! percent-encoded down to letters, digits and `-_.~@`, so that no user value can forge a
 //! separator, another key, or the `{…}` that moves a key to another Cluster slot. A text of more
 //! than 200 bytes ends in a 128-bit hash instead of its tail, behind a `#`, which no shorter key
-//! contains.
+//! contains; so does a name of more than 64, which keeps what all keys of an entity start with
+//! whole.
 //!
 //! Does not know what a row is.
 
@@ -22,6 +23,8 @@ const PLAIN: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'@');
 /// The longest key text, in bytes.
 const MAX_LEN: usize = 200;
+/// The longest namespace or entity name in a key, in bytes: two of them leave room for an id.
+const MAX_NAME_LEN: usize = 64;
 /// `#` and 32 hex digits.
 const HASH_LEN: usize = 33;
 
@@ -66,7 +69,7 @@ pub struct KeySpace {
 impl KeySpace {
     /// The keys of `entity` in `namespace`.
     pub fn new(namespace: &str, entity: &str) -> Self {
-        let part = |text| utf8_percent_encode(text, PLAIN);
+        let part = |text| shortened(utf8_percent_encode(text, PLAIN).to_string(), MAX_NAME_LEN);
         Self {
             prefix: format!("{}:{}:", part(namespace), part(entity)).into(),
         }
@@ -114,34 +117,50 @@ fn push_value(text: &mut String, value: &Value) {
                 let bare = literal
                     .strip_prefix('\'')
                     .and_then(|l| l.strip_suffix('\''));
-                text.extend(utf8_percent_encode(bare.unwrap_or(&literal), PLAIN));
+                let exact = moment(other);
+                let bare = exact.as_deref().or(bare).unwrap_or(&literal);
+                text.extend(utf8_percent_encode(bare, PLAIN));
             }
             Ok(())
         }
     };
 }
 
+/// A date or time in full. Its literal stops at microseconds, and SQLite keeps nanoseconds. By its
+/// `Debug`, because its variants exist only with features of SeaORM that this crate does not ask
+/// for.
+fn moment(value: &Value) -> Option<String> {
+    let debug = format!("{value:?}");
+    let (variant, rest) = debug.split_once("(Some(")?;
+    let is_moment = variant.starts_with("Chrono") || variant.starts_with("Time");
+    let moment = rest.strip_suffix("))").filter(|_| is_moment)?;
+    Some(moment.to_owned())
+}
+
 fn bounded(text: String) -> Key {
     let fingerprint = crc32fast::hash(text.as_bytes());
-    if text.len() <= MAX_LEN {
-        return Key {
-            text: text.into(),
-            fingerprint,
-        };
+    Key {
+        text: shortened(text, MAX_LEN).into(),
+        fingerprint,
     }
+}
+
+/// Replaces the tail of a percent-encoded text that is too long by a hash of the whole.
+fn shortened(text: String, max_len: usize) -> String {
     use fmt::Write;
+    if text.len() <= max_len {
+        return text;
+    }
     let hash = Sha256::digest(text.as_bytes());
     // All of it is ASCII by now, so any cut is a character boundary.
     let mut short = text;
-    short.truncate(MAX_LEN - HASH_LEN);
+    short.truncate(max_len - HASH_LEN);
     short.push('#');
     for byte in &hash[..16] {
+        // Writing to a String cannot fail.
         let _ = write!(short, "{byte:02x}");
     }
-    Key {
-        text: short.into(),
-        fingerprint,
-    }
+    short
 }
 
 #[cfg(test)]
@@ -200,6 +219,16 @@ mod tests {
         assert_eq!(null.as_str(), "shop:user:!");
         assert_ne!(null, space().row("NULL"));
         assert_ne!(null, space().row("!"));
+    }
+
+    #[test]
+    fn what_the_keys_of_an_entity_start_with_is_never_cut() {
+        let (namespace, entity) = ("ü".repeat(64), "/".repeat(64));
+        let space = KeySpace::new(&namespace, &entity);
+        let key = space.row("ü".repeat(500));
+        assert!(key.as_str().starts_with(&**space.prefix()), "{key}");
+        let other = KeySpace::new(&namespace, &format!("{entity}2"));
+        assert_ne!(space.prefix(), other.prefix());
     }
 
     #[test]

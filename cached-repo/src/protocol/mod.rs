@@ -15,6 +15,7 @@ mod entry;
 mod key;
 mod row;
 mod seal;
+mod some_nil;
 pub mod state;
 mod token;
 mod version;

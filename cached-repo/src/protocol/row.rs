@@ -3,17 +3,28 @@
 //! MessagePack, because it describes itself: `serde_json::Value`, untagged enums and
 //! `rust_decimal` ask the input what comes next, which bincode and postcard cannot answer.
 //! Structs inside a column are written with their field names, so that a nested
-//! `skip_serializing_if` cannot shift one field into another.
+//! `skip_serializing_if` cannot shift one field into another. Types are asked for their
+//! human-readable form, as in a JSON column: serde buffers what is behind `flatten`, `untagged` and
+//! `tag`, and reads it from the buffer as human-readable whatever it was written as.
+//!
+//! Behind the columns: the numbers of those that are `Some` of a nil, in two bytes each, and how
+//! many there are, in one.
 //!
 //! Does not know about headers, keys or schema fingerprints.
 
 use rmp_serde::{
-    config::{DefaultConfig, StructMapConfig},
+    config::{DefaultConfig, HumanReadableConfig, StructMapConfig},
     decode::ReadRefReader,
 };
 use serde::Deserialize;
 
+use super::some_nil::{self, SomeNil};
 use crate::entity::CachedField;
+
+/// MessagePack's nil.
+const NIL: u8 = 0xc0;
+/// How many columns of a row may be `Some` of a nil; a row with more is not cached.
+const MAX_SOME_NILS: usize = u8::MAX as usize;
 
 /// A row that could not be encoded or decoded.
 #[derive(Debug, thiserror::Error)]
@@ -35,18 +46,21 @@ pub enum RowError {
         /// What serde said.
         source: rmp_serde::decode::Error,
     },
-    /// A value follows the last column.
+    /// Something else than columns follows the last column.
     #[error("the row has more columns than the model")]
     Trailing,
 }
 
 /// What a column writes into: a serde `Serializer`.
-pub(super) type ColumnSerializer<'a, 'row> =
-    &'a mut rmp_serde::Serializer<&'row mut Vec<u8>, StructMapConfig<DefaultConfig>>;
+pub(super) type ColumnSerializer<'a, 'row> = &'a mut rmp_serde::Serializer<
+    &'row mut Vec<u8>,
+    HumanReadableConfig<StructMapConfig<DefaultConfig>>,
+>;
 
 /// What a column reads from: a serde `Deserializer`.
-pub(super) type ColumnDeserializer<'a, 'row> =
-    &'a mut rmp_serde::Deserializer<ReadRefReader<'row, [u8]>>;
+pub(super) type ColumnDeserializer<'a, 'row> = &'a mut Input<'row>;
+type Input<'row> =
+    rmp_serde::Deserializer<ReadRefReader<'row, [u8]>, HumanReadableConfig<DefaultConfig>>;
 
 /// One column of a row: its name, and how its values become bytes and back.
 ///
@@ -56,6 +70,9 @@ pub struct Column<T> {
     name: &'static str,
     encode: fn(&T, ColumnSerializer<'_, '_>) -> Result<(), rmp_serde::encode::Error>,
     decode: fn(ColumnDeserializer<'_, '_>) -> Result<T, rmp_serde::decode::Error>,
+    /// Whether a value that was written as nil is `Some`, and how it is read back.
+    is_some: fn(&T) -> bool,
+    some_nil: fn() -> Result<T, rmp_serde::decode::Error>,
 }
 
 impl<T> Column<T> {
@@ -69,6 +86,8 @@ impl<T> Column<T> {
             name,
             encode: |value, out| value.serialize(out),
             decode: |input| T::deserialize(input),
+            is_some: some_nil::is_some,
+            some_nil: || T::deserialize(SomeNil),
         }
     }
 
@@ -83,6 +102,8 @@ impl<T> Column<T> {
             name,
             encode,
             decode,
+            is_some: |_| false,
+            some_nil: || Err(serde::de::Error::custom("this column's codec knows no nil")),
         }
     }
 }
@@ -97,6 +118,10 @@ impl<T> std::fmt::Debug for Column<T> {
 #[derive(Debug, Default)]
 pub struct RowEncoder {
     bytes: Vec<u8>,
+    /// How many columns there are so far.
+    columns: u16,
+    /// Those that are `Some` of a nil.
+    some_nils: Vec<u16>,
 }
 
 impl RowEncoder {
@@ -104,7 +129,11 @@ impl RowEncoder {
     pub(crate) fn after(prefix: &[u8]) -> Self {
         let mut bytes = Vec::with_capacity(256);
         bytes.extend_from_slice(prefix);
-        Self { bytes }
+        Self {
+            bytes,
+            columns: 0,
+            some_nils: Vec::new(),
+        }
     }
 
     /// Appends one column.
@@ -113,27 +142,52 @@ impl RowEncoder {
     /// When the column's `serialize` fails.
     #[inline]
     pub fn field<T>(&mut self, column: &Column<T>, value: &T) -> Result<(), RowError> {
-        let mut out = rmp_serde::Serializer::new(&mut self.bytes).with_struct_map();
+        let start = self.bytes.len();
+        let mut out = rmp_serde::Serializer::new(&mut self.bytes)
+            .with_struct_map()
+            .with_human_readable();
         (column.encode)(value, &mut out).map_err(|source| RowError::Encode {
             column: column.name,
             source,
-        })
+        })?;
+        if self.bytes[start..] == [NIL] && (column.is_some)(value) {
+            if self.some_nils.len() == MAX_SOME_NILS {
+                let source = serde::ser::Error::custom("too many columns are `Some` of a nil");
+                let column = column.name;
+                return Err(RowError::Encode { column, source });
+            }
+            self.some_nils.push(self.columns);
+        }
+        self.columns += 1;
+        Ok(())
     }
 
-    pub(crate) fn finish(self) -> Vec<u8> {
+    pub(crate) fn finish(mut self) -> Vec<u8> {
+        let count = self.some_nils.len() as u8;
+        for number in self.some_nils {
+            self.bytes.extend_from_slice(&number.to_be_bytes());
+        }
+        self.bytes.push(count);
         self.bytes
     }
 }
 
 /// Hands out the columns of one row.
 pub struct RowDecoder<'a> {
-    input: rmp_serde::Deserializer<rmp_serde::decode::ReadRefReader<'a, [u8]>>,
+    input: Input<'a>,
+    columns: u16,
+    /// The numbers of the columns that are `Some` of a nil.
+    some_nils: &'a [[u8; 2]],
 }
 
 impl<'a> RowDecoder<'a> {
     pub(crate) fn new(bytes: &'a [u8]) -> Self {
+        // Bytes without a tail are no row: their first column fails to decode, or a value is left.
+        let (row, some_nils) = split_tail(bytes).unwrap_or((&[], &[]));
         Self {
-            input: rmp_serde::Deserializer::from_read_ref(bytes),
+            input: rmp_serde::Deserializer::from_read_ref(row).with_human_readable(),
+            columns: 0,
+            some_nils,
         }
     }
 
@@ -143,7 +197,14 @@ impl<'a> RowDecoder<'a> {
     /// When the bytes are not a value of this column.
     #[inline]
     pub fn field<T>(&mut self, column: &Column<T>) -> Result<T, RowError> {
-        (column.decode)(&mut self.input).map_err(|source| RowError::Decode {
+        let number = self.columns.to_be_bytes();
+        self.columns += 1;
+        let value = if self.some_nils.contains(&number) {
+            <()>::deserialize(&mut self.input).and_then(|()| (column.some_nil)())
+        } else {
+            (column.decode)(&mut self.input)
+        };
+        value.map_err(|source| RowError::Decode {
             column: column.name,
             source,
         })
@@ -157,6 +218,14 @@ impl<'a> RowDecoder<'a> {
             Err(_) => Ok(()),
         }
     }
+}
+
+/// Parts the columns from the numbers behind them.
+fn split_tail(bytes: &[u8]) -> Option<(&[u8], &[[u8; 2]])> {
+    let (count, bytes) = bytes.split_last()?;
+    let len = 2 * usize::from(*count);
+    let (row, numbers) = bytes.split_at_checked(bytes.len().checked_sub(len)?)?;
+    Some((row, numbers.as_chunks().0))
 }
 
 impl std::fmt::Debug for RowDecoder<'_> {

@@ -2,17 +2,14 @@
 
 use tokio::time::Instant;
 
-use super::{Claim, Query, Row, Seen};
-use crate::{
-    CachedEntity,
-    protocol::{MissReason, Token},
-};
+use super::{Claim, Query, Row, Tenure};
+use crate::{CachedEntity, protocol::Token};
 
 /// What a cache-aside lookup found.
-pub(crate) enum Aside<M> {
+pub(crate) enum Aside<M: CachedEntity> {
     Known(Row<M>),
-    /// Not in the cache; with a token if the caller may store what it loads.
-    Miss(Option<Token>),
+    /// Not in the cache; with a lease if the caller may store what it loads.
+    Miss(Option<Tenure<M>>),
 }
 
 impl<M: CachedEntity> Query<M> {
@@ -22,37 +19,31 @@ impl<M: CachedEntity> Query<M> {
             stats.bypasses.add(1);
             return Aside::Miss(None);
         }
-        let reason = match self.look().await {
-            Seen::Row(row, _) => {
-                stats.shared_hits.add(1);
-                return Aside::Known(Some(row));
-            }
-            Seen::Absent => {
-                stats.shared_hits.add(1);
-                stats.absent_hits.add(1);
-                return Aside::Known(None);
-            }
-            Seen::Miss(reason) => {
-                stats.misses.add(1);
-                reason
-            }
-            Seen::Unknown => {
-                stats.bypasses.add(1);
-                MissReason::Nothing
-            }
+        if self.policy.fresh {
+            return Aside::Miss(self.lease_anew().await);
+        }
+        let reason = match self.serve(self.look().await) {
+            Ok(row) => return Aside::Known(row),
+            Err(Some(reason)) => reason,
+            Err(None) => return Aside::Miss(None),
         };
         match self.claim(reason).await {
             Claim::Known(row) => Aside::Known(row),
-            Claim::Granted(token, _) => Aside::Miss(Some(token)),
+            Claim::Granted(tenure) => Aside::Miss(Some(tenure)),
             Claim::Past => Aside::Miss(None),
         }
     }
 
     /// Stores what the caller loaded since `began`, if its lease still stands.
-    pub(crate) async fn fill_aside(&self, token: Option<Token>, row: Option<&M>, began: Instant) {
-        if let Some(token) = token {
+    pub(crate) async fn fill_aside(
+        &self,
+        tenure: Option<Tenure<M>>,
+        row: Option<&M>,
+        began: Instant,
+    ) {
+        if let Some(tenure) = tenure {
             let load_cost_ms = u32::try_from(began.elapsed().as_millis()).unwrap_or(u32::MAX);
-            self.store(token, Some(row), load_cost_ms).await;
+            self.store_or_repair(tenure, Some(row), load_cost_ms).await;
         }
     }
 

@@ -51,6 +51,11 @@ impl<T> Landing<T> {
     pub(crate) fn land(&self, result: T) {
         self.0.send_replace(Some(result));
     }
+
+    /// How many wait.
+    pub(crate) fn passengers(&self) -> u64 {
+        self.0.receiver_count() as u64
+    }
 }
 
 /// The flight ended without a result.
@@ -149,5 +154,192 @@ impl<T> Drop for Ground<T> {
         if !self.freed {
             self.table.lock().remove(&self.key);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::atomic::{AtomicUsize, Ordering},
+        time::Duration,
+    };
+
+    use tokio::sync::{Semaphore, mpsc};
+
+    use super::*;
+    use crate::protocol::KeySpace;
+
+    /// A control tower: each flight reports its turn, then waits to be told its result.
+    struct Tower {
+        flights: Flights<u32>,
+        tasks: TaskTracker,
+        began: mpsc::UnboundedReceiver<(Turn, u64)>,
+        report: mpsc::UnboundedSender<(Turn, u64)>,
+        /// One permit lets one flight land; the results count up from 1.
+        may_land: Arc<Semaphore>,
+        landed: Arc<AtomicUsize>,
+    }
+
+    const CRASH: u32 = 13;
+
+    impl Tower {
+        fn new() -> Self {
+            let (report, began) = mpsc::unbounded_channel();
+            Self {
+                flights: Flights::new(),
+                tasks: TaskTracker::new(),
+                began,
+                report,
+                may_land: Arc::new(Semaphore::new(0)),
+                landed: Arc::default(),
+            }
+        }
+
+        /// Boards, and is aboard when this returns.
+        async fn board(&self) -> tokio::task::JoinHandle<Result<u32, Lost>> {
+            let (flights, tasks) = (Arc::clone(&self.flights.table), self.tasks.clone());
+            let (report, may_land) = (self.report.clone(), Arc::clone(&self.may_land));
+            let landed = Arc::clone(&self.landed);
+            let passenger = tokio::spawn(async move {
+                let flights = Flights { table: flights };
+                let pilot = move |turn, landing: Landing<u32>| {
+                    let (report, may_land) = (report.clone(), Arc::clone(&may_land));
+                    let landed = Arc::clone(&landed);
+                    async move {
+                        report.send((turn, landing.passengers())).unwrap();
+                        may_land.acquire().await.unwrap().forget();
+                        let result = landed.fetch_add(1, Ordering::SeqCst) as u32 + 1;
+                        assert!(result != CRASH, "this flight crashes");
+                        landing.land(result);
+                    }
+                };
+                flights.board(&key(), &tasks, pilot).await
+            });
+            // On one thread: the passenger is aboard once it waits.
+            for _ in 0..10 {
+                tokio::task::yield_now().await;
+            }
+            passenger
+        }
+
+        fn is_idle(&self) -> bool {
+            self.flights.table.lock().is_empty()
+        }
+
+        async fn until_idle(&self) {
+            tokio::time::timeout(Duration::from_secs(10), async {
+                while !self.is_idle() {
+                    tokio::task::yield_now().await;
+                }
+            })
+            .await
+            .expect("the key is never freed");
+        }
+    }
+
+    fn key() -> Key {
+        KeySpace::new("test", "row").row(1i64)
+    }
+
+    #[tokio::test]
+    async fn who_comes_after_a_flight_began_waits_for_the_next() {
+        let mut tower = Tower::new();
+        let first = tower.board().await;
+        assert_eq!(tower.began.recv().await, Some((Turn::First, 1)));
+        let late = [tower.board().await, tower.board().await];
+        assert!(tower.began.try_recv().is_err(), "one flight at a time");
+        tower.may_land.add_permits(1);
+        assert_eq!(first.await.unwrap(), Ok(1));
+        assert_eq!(tower.began.recv().await, Some((Turn::Following, 2)));
+        tower.may_land.add_permits(1);
+        for passenger in late {
+            assert_eq!(passenger.await.unwrap(), Ok(2));
+        }
+        tower.until_idle().await;
+    }
+
+    #[tokio::test]
+    async fn a_flight_nobody_waits_for_does_not_start() {
+        let mut tower = Tower::new();
+        let first = tower.board().await;
+        tower.began.recv().await.unwrap();
+        let late = tower.board().await;
+        late.abort();
+        late.await.unwrap_err();
+        tower.may_land.add_permits(2);
+        assert_eq!(first.await.unwrap(), Ok(1));
+        tower.until_idle().await;
+        assert!(tower.began.try_recv().is_err());
+    }
+
+    #[tokio::test]
+    async fn a_passenger_that_leaves_takes_nothing_with_it() {
+        let mut tower = Tower::new();
+        let leader = tower.board().await;
+        tower.began.recv().await.unwrap();
+        let waiter = tower.board().await;
+        leader.abort();
+        leader.await.unwrap_err();
+        tower.may_land.add_permits(2);
+        assert_eq!(waiter.await.unwrap(), Ok(2));
+        tower.until_idle().await;
+    }
+
+    #[tokio::test]
+    async fn a_flight_that_crashes_wakes_everyone_and_frees_the_key() {
+        let mut tower = Tower::new();
+        tower.landed.store(CRASH as usize - 1, Ordering::SeqCst);
+        let first = tower.board().await;
+        tower.began.recv().await.unwrap();
+        let next = tower.board().await;
+        tower.may_land.add_permits(1);
+        assert_eq!(first.await.unwrap(), Err(Lost));
+        assert_eq!(next.await.unwrap(), Err(Lost));
+        assert!(tower.is_idle());
+        tower.may_land.add_permits(1);
+        assert_eq!(tower.board().await.await.unwrap(), Ok(CRASH + 1));
+    }
+
+    #[tokio::test]
+    async fn the_end_of_the_tasks_wakes_everyone() {
+        let flights = Arc::new(Flights::<u32>::new());
+        let passenger = {
+            // A runtime of its own, which ends under the flight.
+            let doomed = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(1)
+                .build()
+                .unwrap();
+            let tasks = TaskTracker::new();
+            let began = Arc::new(Semaphore::new(0));
+            let aboard = Arc::clone(&began);
+            let handle = doomed.handle().clone();
+            let passenger = tokio::spawn({
+                let flights = Arc::clone(&flights);
+                async move {
+                    let pilot = move |_, landing| {
+                        aboard.add_permits(1);
+                        async move {
+                            std::future::pending::<()>().await;
+                            drop::<Landing<u32>>(landing);
+                        }
+                    };
+                    let key = key();
+                    let mut boarding = Box::pin(flights.board(&key, &tasks, pilot));
+                    // The flight is spawned onto the runtime that is current at the first poll.
+                    let first = std::future::poll_fn(|context| {
+                        let _inside = handle.enter();
+                        std::task::Poll::Ready(boarding.as_mut().poll(context))
+                    });
+                    assert!(first.await.is_pending());
+                    boarding.await
+                }
+            });
+            began.acquire().await.unwrap().forget();
+            doomed.shutdown_background();
+            passenger
+        };
+        let landed = tokio::time::timeout(Duration::from_secs(10), passenger).await;
+        assert_eq!(landed.expect("a passenger hangs").unwrap(), Err(Lost));
+        assert!(flights.table.lock().is_empty());
     }
 }

@@ -18,6 +18,7 @@
 
 pub(crate) mod aside;
 mod flight;
+mod tenure;
 
 use std::{sync::Arc, time::Duration};
 
@@ -25,7 +26,11 @@ use sea_orm::EntityTrait;
 use tokio::time::Instant;
 
 pub(crate) use self::flight::Flights;
-use self::flight::{Landing, Lost, Turn};
+pub(crate) use self::tenure::Tenure;
+use self::{
+    flight::{Landing, Lost, Turn},
+    tenure::Answer,
+};
 use crate::{
     CachedEntity, Id, ReadError,
     cached::{Cached, Provenance, Source},
@@ -34,7 +39,7 @@ use crate::{
     protocol::{
         Content, Entry, Key, Lookup, MissReason, Policy, Token, Version, classify, open,
         seal_absent,
-        state::{Done, Fill, Filled, Found, Lease, Leased, Outcome, Value, Want},
+        state::{Done, Fill, Filled, Found, Outcome, Value, Want},
     },
     tier::Held,
 };
@@ -76,9 +81,9 @@ enum Seen<M> {
 }
 
 /// What came of asking for a lease.
-pub(crate) enum Claim<M> {
+pub(crate) enum Claim<M: CachedEntity> {
     /// This reader loads.
-    Granted(Token, Want),
+    Granted(Tenure<M>),
     /// The row is in the cache by now.
     Known(Row<M>),
     /// A write is in flight, another load takes too long, or the tier gave no answer: the
@@ -109,44 +114,23 @@ impl<M: CachedEntity> Query<M> {
         let stats = &self.state.stats;
         if self.state.core.pending.distrusts(&self.key) {
             stats.bypasses.add(1);
-            return self.select().await;
+            return if self.policy.fresh {
+                self.select().await
+            } else {
+                self.board(None).await
+            };
         }
         if self.policy.fresh {
             return self.find_fresh().await;
         }
-        let reason = match self.look().await {
-            Seen::Row(row, reload) => {
-                if row.is_stale() {
-                    &stats.stale_hits
-                } else {
-                    &stats.shared_hits
-                }
-                .add(1);
-                if reload == Reload::Yes {
-                    self.refresh_behind();
-                }
-                return Ok(Some(row));
-            }
-            Seen::Absent => {
-                stats.shared_hits.add(1);
-                stats.absent_hits.add(1);
-                return Ok(None);
-            }
-            Seen::Miss(reason) => {
-                stats.misses.add(1);
-                match reason {
-                    MissReason::Writing => stats.misses_writing.add(1),
-                    MissReason::OtherSchema => stats.misses_other_schema.add(1),
-                    MissReason::Corrupt => stats.misses_corrupt.add(1),
-                    _ => {}
-                }
-                reason
-            }
-            Seen::Unknown => {
-                stats.bypasses.add(1);
-                MissReason::Nothing
-            }
-        };
+        match self.serve(self.look().await) {
+            Ok(row) => Ok(row),
+            Err(reason) => self.board(reason).await,
+        }
+    }
+
+    /// Shares a load with everyone who wants the row; without a `reason`, past the cache.
+    async fn board(&self, reason: Option<MissReason>) -> Flown<M> {
         let pilot = {
             let query = self.clone();
             move |turn, landing| query.clone().fly(turn, reason, landing)
@@ -164,42 +148,94 @@ impl<M: CachedEntity> Query<M> {
         }
     }
 
+    /// Serves what was seen, or says why it is no good, if the tier gave an answer; counts either.
+    fn serve(&self, seen: Seen<M>) -> Result<Row<M>, Option<MissReason>> {
+        let stats = &self.state.stats;
+        match seen {
+            Seen::Row(row, reload) => {
+                if row.is_stale() {
+                    &stats.stale_hits
+                } else {
+                    &stats.shared_hits
+                }
+                .add(1);
+                if reload == Reload::Yes {
+                    self.refresh_behind();
+                }
+                Ok(Some(row))
+            }
+            Seen::Absent => {
+                stats.shared_hits.add(1);
+                stats.absent_hits.add(1);
+                Ok(None)
+            }
+            Seen::Miss(reason) => {
+                stats.misses.add(1);
+                match reason {
+                    MissReason::Writing => stats.misses_writing.add(1),
+                    MissReason::OtherSchema => stats.misses_other_schema.add(1),
+                    MissReason::Corrupt => stats.misses_corrupt.add(1),
+                    _ => {}
+                }
+                Err(Some(reason))
+            }
+            Seen::Unknown => {
+                stats.bypasses.add(1);
+                Err(None)
+            }
+        }
+    }
+
     /// Asks the database whatever the cache holds, and repairs the cache.
     pub(crate) async fn find_fresh(&self) -> Flown<M> {
+        match self.lease_anew().await {
+            Some(tenure) => self.load(tenure, |_| {}).await,
+            None => self.select().await,
+        }
+    }
+
+    /// Gets the right to load whatever the cache holds; `None` if the row must not be stored.
+    async fn lease_anew(&self) -> Option<Tenure<M>> {
         // Someone else's lease may belong to a load that began before this call, so it is
         // revoked; at most once, because whoever comes next reads no earlier than this call.
         for _ in 0..2 {
-            let token = Token::fresh();
-            match self.lease(token, Want::Refresh).await {
-                Some(Leased::Granted) => {
-                    let landing = |_: &Flown<M>| {};
-                    return self.load(token, Want::Refresh, landing).await;
-                }
-                Some(Leased::Wait) => self.invalidate(Version::ZERO).await,
-                Some(Leased::Hit(_) | Leased::Blocked) | None => break,
+            match self.lease(Want::Refresh).await {
+                Answer::Granted(tenure) => return Some(tenure),
+                Answer::Wait => self.invalidate(Version::ZERO).await,
+                Answer::Hit(_) | Answer::Blocked | Answer::Unknown => break,
             }
         }
-        self.select().await
+        None
     }
 
     /// One flight: gets the row for everyone aboard.
-    async fn fly(self, turn: Turn, reason: MissReason, landing: Landing<Flown<M>>) {
+    async fn fly(self, turn: Turn, reason: Option<MissReason>, landing: Landing<Flown<M>>) {
         let mut reason = reason;
         if turn == Turn::Following {
-            self.state.stats.joined.add(1);
+            self.state.stats.joined.add(landing.passengers());
+        }
+        if self.state.core.pending.distrusts(&self.key) {
+            reason = None;
+        } else if turn == Turn::Following {
             match self.look().await {
+                // Not everyone aboard need accept a stale row; who does was served before.
+                Seen::Row(row, _) if row.is_stale() => reason = Some(MissReason::Expired),
                 Seen::Row(row, _) => return landing.land(Ok(Some(row))),
                 Seen::Absent => return landing.land(Ok(None)),
-                Seen::Miss(now) => reason = now,
-                Seen::Unknown => {}
+                Seen::Miss(now) => reason = Some(now),
+                Seen::Unknown => reason = None,
             }
         }
+        // A tier that did not answer is not asked for a lease: that would cost another time-out.
+        let Some(reason) = reason else {
+            return landing.land(self.select().await);
+        };
         match self.claim(reason).await {
-            Claim::Granted(token, want) => {
+            Claim::Granted(tenure) => {
                 // The rows go to the passengers before they go to the cache.
                 let land = |flown: &Flown<M>| landing.land(flown.clone());
                 // Everyone has the result by then.
-                let _ = self.load(token, want, land).await;
+                let _ = self.load(tenure, land).await;
             }
             Claim::Known(row) => landing.land(Ok(row)),
             Claim::Past => landing.land(self.select().await),
@@ -217,22 +253,21 @@ impl<M: CachedEntity> Query<M> {
         let patience = Instant::now() + self.state.core.config.lease_wait;
         let mut pause = FIRST_LEASE_PAUSE;
         loop {
-            let token = Token::fresh();
-            match self.lease(token, want).await {
-                Some(Leased::Granted) => return Claim::Granted(token, want),
-                Some(Leased::Hit(entry)) => match self.judge(&entry) {
+            match self.lease(want).await {
+                Answer::Granted(tenure) => return Claim::Granted(tenure),
+                Answer::Hit(entry) => match self.judge(&entry) {
                     Seen::Row(row, _) => return Claim::Known(Some(row)),
                     Seen::Absent => return Claim::Known(None),
                     Seen::Miss(_) | Seen::Unknown => want = Want::Refresh,
                 },
-                Some(Leased::Wait) => {
+                Answer::Wait => {
                     self.state.stats.lease_waits.add(1);
                     tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
                     pause = (pause * 2).min(LONGEST_LEASE_PAUSE);
                     // What the other one stores will do.
                     want = Want::Value;
                 }
-                Some(Leased::Blocked) | None => return Claim::Past,
+                Answer::Blocked | Answer::Unknown => return Claim::Past,
             }
             if Instant::now() >= patience {
                 return Claim::Past;
@@ -248,34 +283,50 @@ impl<M: CachedEntity> Query<M> {
         let query = self.clone();
         self.state.core.tasks.spawn(async move {
             let _done = Refreshing(&query);
-            let token = Token::fresh();
-            if let Some(Leased::Granted) = query.lease(token, Want::Refresh).await {
+            if let Answer::Granted(tenure) = query.lease(Want::Refresh).await {
                 query.state.stats.refreshes.add(1);
                 // A failure is counted, and the next reader tries again.
-                let _ = query.load(token, Want::Refresh, |_| {}).await;
+                let _ = query.load(tenure, |_| {}).await;
             }
         });
     }
 
     /// Loads the row under a granted lease, shows it to `land`, and stores it.
-    async fn load(&self, token: Token, want: Want, land: impl FnOnce(&Flown<M>)) -> Flown<M> {
+    async fn load(&self, tenure: Tenure<M>, land: impl FnOnce(&Flown<M>)) -> Flown<M> {
         let began = Instant::now();
         let flown = self.select().await;
         let load_cost_ms = u32::try_from(began.elapsed().as_millis()).unwrap_or(u32::MAX);
         land(&flown);
 
         let found = flown.as_ref().ok().map(Option::as_deref);
-        let filled = self.store(token, found, load_cost_ms).await;
-        let repair = match filled {
-            // The cache still holds something else than the database has.
-            Some(Filled::Released) => want == Want::Refresh && flown.is_ok(),
-            Some(Filled::BelowFloor) => self.policy.fresh,
-            _ => false,
+        self.store_or_repair(tenure, found, load_cost_ms).await;
+        flown
+    }
+
+    /// Ends a lease with what a load found, and takes away what the load was to replace if that
+    /// may not be stored in its place.
+    async fn store_or_repair(
+        &self,
+        tenure: Tenure<M>,
+        found: Option<Option<&M>>,
+        load_cost_ms: u32,
+    ) {
+        let filled = self.store(tenure.token(), found, load_cost_ms).await;
+        // After a lease for a value there is nothing to take away but a placeholder.
+        let replaces = tenure.want() == Want::Refresh;
+        if filled.is_some() {
+            tenure.end();
+        }
+        let kept = match filled {
+            Some(Filled::Stored) => false,
+            Some(Filled::Released | Filled::BelowFloor) => true,
+            // The lease lapsed, or Redis has no room for the row. Who asked for a fresh row is
+            // not served the old one afterwards.
+            Some(Filled::LeaseLost) | None => self.policy.fresh,
         };
-        if repair {
+        if kept && replaces && found.is_some() {
             self.invalidate(Version::ZERO).await;
         }
-        flown
     }
 
     /// Ends a lease with what a load found; `None` for a load that failed.
@@ -350,7 +401,7 @@ impl<M: CachedEntity> Query<M> {
             &Policy {
                 schema: M::DEFINITION.schema,
                 floor: Version::ZERO,
-                serve_stale: !self.policy.stale_ttl.is_zero(),
+                serve_stale: now.since(entry.fresh_until()) < self.policy.stale_ttl,
                 early_refresh: config.early_refresh,
                 chance: fastrand::f64(),
             },
@@ -378,18 +429,6 @@ impl<M: CachedEntity> Query<M> {
                 Seen::Miss(MissReason::Corrupt)
             }
         }
-    }
-
-    /// Asks for the right to load; `None` if the tier gave no answer.
-    async fn lease(&self, token: Token, want: Want) -> Option<Leased> {
-        let lease_ms = ms(self.state.core.config.lease);
-        let request = Lease {
-            token,
-            lease_ms,
-            floor: Version::ZERO,
-            want,
-        };
-        self.state.core.tier.lease(&self.key, request).await.ok()
     }
 
     /// Makes the entry a tombstone. If the tier gives no answer, the entry stays as it is: this

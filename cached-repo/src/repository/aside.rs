@@ -7,8 +7,7 @@ use tokio::time::Instant;
 use super::Repository;
 use crate::{
     CacheError, Cached, CachedEntity, IntoId,
-    protocol::Token,
-    read::{Query, aside::Aside},
+    read::{Query, Tenure, aside::Aside},
 };
 
 impl<M: CachedEntity> Repository<M> {
@@ -75,9 +74,9 @@ impl<M: CachedEntity> CacheAside<'_, M> {
         match query.look_aside().await {
             Aside::Known(Some(row)) => LookedUp::Hit(row),
             Aside::Known(None) => LookedUp::Absent,
-            Aside::Miss(token) => LookedUp::Miss(LoadLease {
+            Aside::Miss(tenure) => LookedUp::Miss(LoadLease {
                 query,
-                token,
+                tenure,
                 began: Instant::now(),
             }),
         }
@@ -89,7 +88,7 @@ impl<M: CachedEntity> CacheAside<'_, M> {
 pub struct LoadLease<M: CachedEntity> {
     query: Query<M>,
     /// `None` if the row must not be stored: a write is in flight, or the cache is down.
-    token: Option<Token>,
+    tenure: Option<Tenure<M>>,
     began: Instant,
 }
 
@@ -99,7 +98,7 @@ impl<M: CachedEntity> LoadLease<M> {
     ///
     /// # Errors
     /// When the row has another key than the one looked up.
-    pub async fn fill(mut self, row: M) -> Result<Cached<M>, CacheError> {
+    pub async fn fill(self, row: M) -> Result<Cached<M>, CacheError> {
         let found = self.query.state.key_of(&row);
         if found != self.query.key {
             return Err(CacheError::OtherRow {
@@ -107,30 +106,17 @@ impl<M: CachedEntity> LoadLease<M> {
                 found: found.to_string(),
             });
         }
-        let token = self.token.take();
         let row = Cached::loaded(row);
-        self.query.fill_aside(token, Some(&row), self.began).await;
+        let row_ref = Some(&*row);
+        self.query
+            .fill_aside(self.tenure, row_ref, self.began)
+            .await;
         Ok(row)
     }
 
     /// Stores that there is no such row, unless a write came between or the lease lapsed.
-    pub async fn fill_absent(mut self) {
-        let token = self.token.take();
-        self.query.fill_aside(token, None, self.began).await;
-    }
-}
-
-impl<M: CachedEntity> Drop for LoadLease<M> {
-    fn drop(&mut self) {
-        // Outside a runtime the lease lapses by itself.
-        if let (Some(token), Ok(_)) = (self.token.take(), tokio::runtime::Handle::try_current()) {
-            let query = self.query.clone();
-            self.query
-                .state
-                .core
-                .tasks
-                .spawn(async move { query.release(token).await });
-        }
+    pub async fn fill_absent(self) {
+        self.query.fill_aside(self.tenure, None, self.began).await;
     }
 }
 

@@ -169,3 +169,175 @@ impl Lifecycle<Key, Stored> for PinTombstones {
 
     fn begin_request(&self) {}
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::protocol::{
+        KeySpace, Token, Version,
+        state::{Found, Outcome, Value, Want},
+    };
+
+    const BLOCK_MS: u64 = 5_000;
+    const KEEP_MS: u64 = 30_000;
+
+    fn key(id: i64) -> Key {
+        KeySpace::new("test", "row").row(id)
+    }
+
+    fn tier(capacity_bytes: u64) -> MemoryTier {
+        MemoryTier::new(capacity_bytes, Clock::start())
+    }
+
+    fn lease(token: Token) -> Lease {
+        Lease {
+            token,
+            lease_ms: 3_000,
+            floor: Version::ZERO,
+            want: Want::Value,
+        }
+    }
+
+    fn block(token: Token) -> Block {
+        Block {
+            token,
+            block_ms: BLOCK_MS,
+            keep_ms: KEEP_MS,
+        }
+    }
+
+    fn row(token: Token, bytes: usize, ttl_ms: u64) -> Fill {
+        let value = Value {
+            payload: Bytes::from(vec![0; bytes]),
+            fresh_ms: ttl_ms,
+            ttl_ms,
+            ..Value::default()
+        };
+        let version = Version::new(1).unwrap();
+        Fill {
+            token,
+            found: Found::Row { version, value },
+        }
+    }
+
+    fn invalidation() -> Done {
+        Done {
+            token: Token::fresh(),
+            keep_ms: KEEP_MS,
+            outcome: Outcome::Invalidate {
+                floor: Version::ZERO,
+            },
+        }
+    }
+
+    async fn fill(tier: &MemoryTier, id: i64, bytes: usize, ttl_ms: u64) -> Filled {
+        let token = Token::fresh();
+        tier.lease(&key(id), lease(token)).await.unwrap();
+        tier.fill(&key(id), row(token, bytes, ttl_ms))
+            .await
+            .unwrap()
+    }
+
+    async fn holds(tier: &MemoryTier, id: i64) -> Option<Kind> {
+        match tier.get(&key(id)).await.unwrap() {
+            Held::Entry(entry) => Some(entry.kind),
+            Held::Nothing | Held::Foreign => None,
+        }
+    }
+
+    #[tokio::test]
+    async fn rows_are_evicted_and_blocks_are_not() {
+        let tier = tier(64 * 1024);
+        let blocked = Token::fresh();
+        tier.block(&key(-1), block(blocked)).await.unwrap();
+        for id in 0..2_000 {
+            fill(&tier, id, 500, 600_000).await;
+        }
+        let mut rows = 0;
+        for id in 0..2_000 {
+            rows += usize::from(holds(&tier, id).await.is_some());
+        }
+        assert!(rows < 200, "{rows} rows of 500 bytes in 64 KiB");
+        assert_eq!(holds(&tier, -1).await, Some(Kind::Tombstone));
+        let leased = tier.lease(&key(-1), lease(Token::fresh())).await.unwrap();
+        assert_eq!(leased, Leased::Blocked);
+    }
+
+    #[tokio::test]
+    async fn a_row_that_is_too_large_leaves_nothing_stale_behind() {
+        let tier = tier(16 * 1024);
+        assert_eq!(fill(&tier, 1, 10, 600_000).await, Filled::Stored);
+        let token = Token::fresh();
+        tier.block(&key(1), block(token)).await.unwrap();
+        let value = Value {
+            payload: Bytes::from(vec![0; 100_000]),
+            fresh_ms: 600_000,
+            ttl_ms: 600_000,
+            ..Value::default()
+        };
+        let put = Done {
+            token,
+            keep_ms: KEEP_MS,
+            outcome: Outcome::Put {
+                version: Version::new(2).unwrap(),
+                inserted: false,
+                value,
+            },
+        };
+        tier.done(&key(1), put).await.unwrap();
+        assert_ne!(holds(&tier, 1).await, Some(Kind::Value));
+    }
+
+    #[tokio::test]
+    async fn a_block_holds_in_a_tier_too_small_for_it() {
+        let tier = tier(1);
+        tier.block(&key(1), block(Token::fresh())).await.unwrap();
+        let leased = tier.lease(&key(1), lease(Token::fresh())).await.unwrap();
+        assert_eq!(leased, Leased::Blocked);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_entry_is_forgotten_when_its_time_is_up() {
+        let tier = tier(64 * 1024);
+        fill(&tier, 1, 10, 1_000).await;
+        tokio::time::advance(Duration::from_millis(1_000)).await;
+        assert_eq!(holds(&tier, 1).await, Some(Kind::Value), "Redis too");
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert_eq!(holds(&tier, 1).await, None);
+        // A tombstone that has lapsed protects nothing and need not be kept.
+        tier.block(&key(2), block(Token::fresh())).await.unwrap();
+        tokio::time::advance(Duration::from_millis(BLOCK_MS + KEEP_MS + 1)).await;
+        assert_eq!(holds(&tier, 2).await, None);
+        let shard = tier.shard(&key(2)).lock();
+        let stored = shard.peek(&key(2)).unwrap();
+        assert!(!PinTombstones(tier.clock).is_pinned(&key(2), stored));
+    }
+
+    #[tokio::test]
+    async fn invalidating_an_entity_revokes_its_leases_and_spares_the_others() {
+        let tier = tier(1024 * 1024);
+        let other = KeySpace::new("test", "row2").row(1i64);
+        let token = Token::fresh();
+        tier.lease(&other, lease(token)).await.unwrap();
+        tier.fill(&other, row(token, 10, 1_000)).await.unwrap();
+        for id in 0..100 {
+            fill(&tier, id, 10, 600_000).await;
+        }
+        let leased = Token::fresh();
+        tier.lease(&key(1_000), lease(leased)).await.unwrap();
+        let space = KeySpace::new("test", "row");
+        let count = tier.invalidate_all(space.prefix(), invalidation()).await;
+        assert_eq!(count.unwrap(), 101);
+        for id in 0..100 {
+            assert_eq!(holds(&tier, id).await, Some(Kind::Tombstone));
+        }
+        let filled = tier.fill(&key(1_000), row(leased, 10, 1_000)).await;
+        assert_eq!(filled.unwrap(), Filled::LeaseLost);
+        let spared = tier.get(&other).await.unwrap();
+        assert!(matches!(spared, Held::Entry(entry) if entry.kind == Kind::Value));
+    }
+}

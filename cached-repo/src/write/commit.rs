@@ -8,8 +8,9 @@
 
 use sea_orm::{
     ActiveModelTrait, ActiveValue, ColumnTrait, DatabaseConnection, DatabaseTransaction, DbBackend,
-    DbErr, EntityTrait, QueryFilter, QuerySelect, TransactionTrait, ValidatedUpdateOne,
+    DbErr, EntityTrait, QueryFilter, QuerySelect, RuntimeErr, TransactionTrait, ValidatedUpdateOne,
     sea_query::{Expr, ExprTrait, Value},
+    sqlx,
 };
 
 use super::Verb;
@@ -142,14 +143,36 @@ pub(super) async fn delete<M: CachedEntity>(
     if let (Some(column), Some(version)) = (M::version_column(), expected.clone()) {
         delete = delete.filter(column.eq(version));
     }
-    match delete.exec(&state.core.conn).await {
-        Ok(result) if result.rows_affected > 0 => Sql::Committed(Commit {
-            row: row.clone(),
+    let conn = &state.core.conn;
+    let id = EntityState::id_of(row);
+    // The row that goes may be spelt otherwise than the caller's, and then has a key of its own.
+    let deleted = if state.spelling_is_exact(&id) {
+        let deleted = delete.exec(conn).await;
+        deleted
+            .map(|result| (result.rows_affected > 0).then(|| row.clone()))
+            .map_err(Failure::of_statement)
+    } else if conn.get_database_backend() == DbBackend::MySql {
+        let find = <M::Entity as EntityTrait>::find_by_id(id.clone()).lock_exclusive();
+        in_transaction(conn, async |tx| {
+            let row = find.one(tx).await?;
+            let deleted = delete.exec(tx).await?.rows_affected > 0;
+            Ok(row.filter(|_| deleted))
+        })
+        .await
+    } else {
+        delete
+            .exec_with_returning(conn)
+            .await
+            .map_err(Failure::of_statement)
+    };
+    match deleted {
+        Ok(Some(row)) => Sql::Committed(Commit {
+            row,
             inserted: false,
             deleted: true,
         }),
-        Ok(_) => contradiction(state, &EntityState::id_of(row), expected).await,
-        Err(error) => Failure::of_statement(error).into_sql(state),
+        Ok(None) => contradiction(state, &id, expected).await,
+        Err(failure) => failure.into_sql(state),
     }
 }
 
@@ -161,7 +184,10 @@ pub(super) async fn delete_by_id<M: CachedEntity>(state: &EntityState<M>, id: Id
         let find = <M::Entity as EntityTrait>::find_by_id(id.clone()).lock_exclusive();
         in_transaction(conn, async |tx| {
             let row = find.one(tx).await?;
-            delete.exec(tx).await?;
+            // A row that was inserted since is left alone: its version is not known.
+            if row.is_some() {
+                delete.exec(tx).await?;
+            }
             Ok(row)
         })
         .await
@@ -262,13 +288,14 @@ enum Failure {
 impl Failure {
     /// Of a statement that commits by itself.
     fn of_statement(error: DbErr) -> Self {
-        let refused = error.sql_err().is_some()
+        let refused = database_refused(&error)
             || matches!(
                 error,
                 DbErr::ConnectionAcquire(_)
                     | DbErr::Conn(_)
                     | DbErr::PrimaryKeyNotSet { .. }
                     | DbErr::RecordNotUpdated
+                    | DbErr::RecordNotFound(_)
                     | DbErr::RecordNotInserted
                     | DbErr::BackendNotSupported { .. }
                     | DbErr::AccessDenied { .. }
@@ -282,7 +309,11 @@ impl Failure {
     }
 
     fn no_row_matched(&self) -> bool {
-        matches!(self, Self::Nothing(DbErr::RecordNotUpdated))
+        // RecordNotFound: SeaORM makes an update without columns a SELECT.
+        matches!(
+            self,
+            Self::Nothing(DbErr::RecordNotUpdated | DbErr::RecordNotFound(_))
+        )
     }
 
     fn into_sql<M: CachedEntity>(self, state: &EntityState<M>) -> Sql<M> {
@@ -290,6 +321,30 @@ impl Failure {
             Self::Nothing(source) => Sql::Refused(WriteError::database(&state.name, source)),
             Self::Unknown(source) => Sql::Unknown(WriteError::database(&state.name, source)),
         }
+    }
+}
+
+/// Whether the database itself answered that it did not do it. A statement that commits by itself
+/// has then written nothing, unless the answer was that the server is in trouble.
+fn database_refused(error: &DbErr) -> bool {
+    let (DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error))) =
+        error
+    else {
+        return false;
+    };
+    let sqlx::Error::Database(answer) = &**error else {
+        return false;
+    };
+    match answer.code().as_deref() {
+        // SQLSTATE: connection, system and internal errors, shutdown, completion unknown, and
+        // what MySQL has no class for.
+        Some(state) if state.len() == 5 => {
+            let uncertain = ["08", "58", "XX", "57P", "40003", "HY000"];
+            !uncertain.iter().any(|class| state.starts_with(class))
+        }
+        // SQLite's result codes; the low byte of an I/O error is 10.
+        Some(code) => code.parse::<u32>().is_ok_and(|code| code & 0xff != 10),
+        None => false,
     }
 }
 

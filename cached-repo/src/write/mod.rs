@@ -71,10 +71,13 @@ pub(crate) async fn row<M: CachedEntity>(
         let key = id.clone().map(|id| state.keys.row(id));
 
         let claim = Claim::stake(&state, key).await?;
-        let sql = match (verb, &id) {
-            (Verb::Update, Some(id)) => commit::update(&state, active, id, expected).await,
-            _ => commit::insert(&state, active).await,
+        let sql = async {
+            match (verb, &id) {
+                (Verb::Update, Some(id)) => commit::update(&state, active, id, expected).await,
+                _ => commit::insert(&state, active).await,
+            }
         };
+        let sql = claim.cover(&state, sql).await;
         let (row, pending) = claim.settle(&state, sql).await?;
         let row = ActiveModelOf::<M>::after_save(row, conn, verb == Verb::Insert)
             .await
@@ -109,7 +112,8 @@ pub(crate) async fn delete<M: CachedEntity>(
             .await
             .map_err(|source| WriteError::database(&state.name, source))?;
         let claim = Claim::stake(&state, Some(key)).await?;
-        let sql = commit::delete(&state, &row, active.clone()).await;
+        let sql = commit::delete(&state, &row, active.clone());
+        let sql = claim.cover(&state, sql).await;
         claim.settle(&state, sql).await?;
         active
             .after_delete(conn)
@@ -131,7 +135,7 @@ pub(crate) async fn delete_by_id<M: CachedEntity>(
     let state = Arc::clone(state);
     detached(&state.clone(), async move {
         let claim = Claim::stake(&state, Some(state.keys.row(id.clone()))).await?;
-        let sql = commit::delete_by_id(&state, id).await;
+        let sql = claim.cover(&state, commit::delete_by_id(&state, id)).await;
         match claim.settle(&state, sql).await {
             Ok((row, _)) => Ok(Some(row)),
             Err(WriteError::NotFound { .. }) => Ok(None),
@@ -167,21 +171,12 @@ pub(crate) async fn invalidate_all<M: CachedEntity>(
         keep_ms,
         outcome,
     };
-    match state
-        .core
-        .tier
-        .invalidate_all(state.keys.prefix(), request)
-        .await
-    {
-        Ok(keys) => {
-            state.stats.invalidations.add(keys);
-            Ok(())
-        }
-        Err(error) => {
-            state.core.pending.owe_all(state.keys.prefix());
-            Err(error.into())
-        }
-    }
+    let prefix = state.keys.prefix();
+    let debt = Debt::of(|| state.core.pending.owe_all(prefix));
+    let keys = state.core.tier.invalidate_all(prefix, request).await?;
+    debt.paid();
+    state.stats.invalidations.add(keys);
+    Ok(())
 }
 
 /// Runs a write in a task of its own, so that it ends whatever becomes of the caller.
@@ -220,14 +215,20 @@ impl Claim {
         key: Option<Key>,
     ) -> Result<Self, WriteError> {
         let token = Token::fresh();
+        let config = &state.core.config;
         let Some(key) = key else {
+            if config.on_cache_failure == OnCacheFailure::Refuse {
+                // There is nothing to block; whether it could be told later is asked all the same.
+                let nothing = state.keys.row(sea_orm::Value::BigInt(None));
+                let answer = state.core.tier.get(&nothing).await;
+                answer.map_err(|source| WriteError::CacheUnavailable { source })?;
+            }
             return Ok(Self {
                 token,
                 key: None,
                 standing: Standing::None,
             });
         };
-        let config = &state.core.config;
         let request = Block {
             token,
             block_ms: ms(config.block),
@@ -236,7 +237,7 @@ impl Claim {
         let standing = match state.core.tier.block(&key, request).await {
             Ok(Blocked::Held) => Standing::Held,
             Ok(Blocked::Busy) => {
-                let (entity, id) = (state.name.clone(), key.to_string());
+                let (entity, id) = (state.name.clone(), WriteError::id_text(&key));
                 return Err(WriteError::Contended { entity, id });
             }
             Err(source) => match config.on_cache_failure {
@@ -249,6 +250,31 @@ impl Claim {
             key: Some(key),
             standing,
         })
+    }
+
+    /// Runs the SQL. If it never returns (a row that panics when it is decoded) and no block
+    /// stands that would lapse, what it may have written is owed.
+    async fn cover<M: CachedEntity>(
+        &self,
+        state: &EntityState<M>,
+        sql: impl Future<Output = Sql<M>>,
+    ) -> Sql<M> {
+        let owed = Owed {
+            token: self.token,
+            floor: Version::ZERO,
+        };
+        let debt = match (&self.key, self.standing) {
+            (Some(key), Standing::None) => {
+                let owe = || state.core.pending.owe(key, state.keys.prefix(), owed);
+                Some(Debt::of(owe))
+            }
+            _ => None,
+        };
+        let sql = sql.await;
+        if let Some(debt) = debt {
+            debt.paid();
+        }
+        sql
     }
 
     /// Publishes what the SQL did; gives the row and whether publishing it is pending.
@@ -326,18 +352,22 @@ impl Claim {
             keep_ms,
             outcome: put,
         };
-        match state.core.tier.done(&found, request).await {
+        let owed = Owed {
+            token: self.token,
+            floor: commit.floor(),
+        };
+        let debt = Debt::of(|| state.core.pending.owe(&found, state.keys.prefix(), owed));
+        let published = state.core.tier.done(&found, request).await;
+        match published {
             Ok(Published::Put) => state.stats.puts.add(1),
             Ok(_) => state.stats.invalidations.add(1),
             Err(_) => {
-                let owed = Owed {
-                    token: self.token,
-                    floor: commit.floor(),
-                };
                 state.stats.unpublished.add(1);
-                state.core.pending.owe(&found, state.keys.prefix(), owed);
                 pending = true;
             }
+        }
+        if published.is_ok() {
+            debt.paid();
         }
         pending
     }
@@ -386,27 +416,42 @@ async fn publish_invalidation<M: CachedEntity>(
 ) -> Result<(), TierError> {
     let keep_ms = ms(state.core.config.keep);
     let outcome = Outcome::Invalidate { floor: owed.floor };
-    match state
-        .core
-        .tier
-        .done(
-            key,
-            Done {
-                token: owed.token,
-                keep_ms,
-                outcome,
-            },
-        )
-        .await
-    {
+    let request = Done {
+        token: owed.token,
+        keep_ms,
+        outcome,
+    };
+    let debt = Debt::of(|| state.core.pending.owe(key, state.keys.prefix(), owed));
+    match state.core.tier.done(key, request).await {
         Ok(_) => {
+            debt.paid();
             state.stats.invalidations.add(1);
             Ok(())
         }
         Err(error) => {
             state.stats.unpublished.add(1);
-            state.core.pending.owe(key, state.keys.prefix(), owed);
             Err(error)
+        }
+    }
+}
+
+/// What is owed unless it is paid, whatever becomes of the one who waits for the payment.
+struct Debt<F: FnOnce()>(Option<F>);
+
+impl<F: FnOnce()> Debt<F> {
+    fn of(owe: F) -> Self {
+        Self(Some(owe))
+    }
+
+    fn paid(mut self) {
+        self.0 = None;
+    }
+}
+
+impl<F: FnOnce()> Drop for Debt<F> {
+    fn drop(&mut self) {
+        if let Some(owe) = self.0.take() {
+            owe();
         }
     }
 }

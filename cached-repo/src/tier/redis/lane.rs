@@ -205,6 +205,8 @@ impl Lane {
                 .map_err(|error| TierError::Failed(error.to_string()))?;
             // Taken out for good: its place in the pool is free again, and nobody pings it.
             let mut connection = deadpool_redis::Connection::take(connection);
+            // Ours is the only time-out; the connection's own, 500 ms, would cut a longer one short.
+            connection.set_response_timeout(self.timeout * CONNECT_TIMEOUTS);
             let failed = |error: RedisError| TierError::Failed(error.to_string());
             let (seconds, micros): (u64, u64) = redis::cmd("TIME")
                 .query_async(&mut connection)
@@ -251,4 +253,113 @@ async fn reconnect(lane: Weak<Lane>, generation: u64) {
 
 fn is_unknown_script(error: &RedisError) -> bool {
     error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{Read, Write},
+        net::{TcpListener, TcpStream},
+        time::Instant,
+    };
+
+    use super::*;
+
+    const TIMEOUT: Duration = Duration::from_millis(50);
+    const LIMIT: Duration = Duration::from_secs(10);
+
+    fn pool(listener: &TcpListener) -> Pool {
+        let url = format!("redis://{}", listener.local_addr().unwrap());
+        deadpool_redis::Config::from_url(url)
+            .create_pool(Some(deadpool_redis::Runtime::Tokio1))
+            .unwrap()
+    }
+
+    async fn open(listener: &TcpListener) -> (Arc<Lane>, Arc<TierStats>) {
+        let stats = Arc::new(TierStats::default());
+        let lane = Lane::open(pool(listener), TIMEOUT, Clock::start(), Arc::clone(&stats));
+        (lane.await, stats)
+    }
+
+    async fn ping(lane: &Lane) -> Result<String, TierError> {
+        tokio::time::timeout(LIMIT, lane.query(&redis::cmd("PING")))
+            .await
+            .expect("an operation hangs")
+    }
+
+    /// Answers what connecting asks for, and falls silent at the first PING.
+    fn speak_until_pinged(mut stream: TcpStream) {
+        let mut heard = String::new();
+        let mut answered = 0;
+        let mut input = vec![0; 64 * 1024];
+        loop {
+            let read = stream.read(&mut input).unwrap_or(0);
+            if read == 0 {
+                return;
+            }
+            heard.push_str(&String::from_utf8_lossy(&input[..read]));
+            // `*2 $6 CLIENT …`: the name of a command is the second line after an array's.
+            let lines = heard.split("\r\n");
+            let commands = lines.clone().zip(lines.skip(2));
+            let replies: Vec<&str> = commands
+                .filter(|(header, _)| header.starts_with('*'))
+                .map_while(|(_, name)| match name {
+                    "TIME" => Some("*2\r\n$1\r\n1\r\n$1\r\n2\r\n"),
+                    "CLIENT" | "SCRIPT" => Some("+OK\r\n"),
+                    _ => None,
+                })
+                .collect();
+            for reply in &replies[answered..] {
+                stream.write_all(reply.as_bytes()).unwrap();
+            }
+            answered = replies.len();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_never_answers_costs_the_connect_limit_and_then_nothing() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let began = Instant::now();
+        let (lane, stats) = tokio::time::timeout(LIMIT, open(&listener)).await.unwrap();
+        assert!(began.elapsed() >= TIMEOUT, "it was tried");
+        let began = Instant::now();
+        for _ in 0..100 {
+            assert!(matches!(ping(&lane).await, Err(TierError::Unavailable)));
+        }
+        assert!(began.elapsed() < Duration::from_secs(1));
+        assert_eq!(stats.snapshot().unavailable, 100);
+        assert_eq!(stats.snapshot().timeouts, 0);
+    }
+
+    #[tokio::test]
+    async fn a_lane_that_is_dropped_ends_its_reconnecting() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (lane, _) = open(&listener).await;
+        let weak = lane.me.clone();
+        drop(lane);
+        let gone = async {
+            while weak.strong_count() > 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let in_time = tokio::time::timeout(LIMIT, gone).await;
+        assert!(in_time.is_ok(), "the task keeps the lane alive");
+    }
+
+    #[tokio::test]
+    async fn a_few_time_outs_in_a_row_take_the_connection_down_once() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let server = listener.try_clone().unwrap();
+        // Ends with the connection.
+        std::thread::spawn(move || speak_until_pinged(server.accept().unwrap().0));
+        let (lane, stats) = open(&listener).await;
+        assert!(matches!(*lane.state.read(), State::Up { .. }));
+        for _ in 0..TIMEOUTS_TO_BREAK {
+            assert!(matches!(ping(&lane).await, Err(TierError::Timeout(_))));
+        }
+        assert!(matches!(ping(&lane).await, Err(TierError::Unavailable)));
+        let counted = stats.snapshot();
+        assert_eq!(counted.timeouts, u64::from(TIMEOUTS_TO_BREAK));
+        assert_eq!((counted.reconnects, counted.failures), (1, 0));
+    }
 }

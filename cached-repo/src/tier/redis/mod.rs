@@ -22,7 +22,7 @@ use crate::{
     clock::Clock,
     protocol::{
         Entry, Key, Timestamp,
-        state::{Block, Blocked, Done, Fill, Filled, Lease, Leased, Published},
+        state::{Block, Blocked, Done, Fill, Filled, Found, Lease, Leased, Published},
     },
     telemetry::TierStats,
 };
@@ -96,9 +96,11 @@ impl Tier for RedisTier {
 
     fn fill<'a>(&'a self, key: &'a Key, request: Fill) -> Reply<'a, Filled> {
         Box::pin(async move {
-            self.eval(&SCRIPTS.fill, key.as_str(), &request)
-                .await?
-                .filled()
+            let script = match request.found {
+                Found::Nothing => &SCRIPTS.release,
+                Found::Row { .. } | Found::Absent(_) => &SCRIPTS.fill,
+            };
+            self.eval(script, key.as_str(), &request).await?.filled()
         })
     }
 

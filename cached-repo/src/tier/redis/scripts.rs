@@ -36,6 +36,11 @@ pub const FILL: Source = Source {
     own: include_str!("scripts/fill.lua"),
     when_full: WhenFull::Refuse,
 };
+/// [`FILL`] with nothing to store, which only gives the lease back.
+pub const RELEASE: Source = Source {
+    own: FILL.own,
+    when_full: WhenFull::Allow,
+};
 /// See [`LEASE`].
 pub const BLOCK: Source = Source {
     own: include_str!("scripts/block.lua"),
@@ -82,19 +87,27 @@ impl Script {
 pub(super) struct Scripts {
     pub(super) lease: Script,
     pub(super) fill: Script,
+    pub(super) release: Script,
     pub(super) block: Script,
     pub(super) done: Script,
 }
 
 impl Scripts {
-    pub(super) fn all(&self) -> [&Script; 4] {
-        [&self.lease, &self.fill, &self.block, &self.done]
+    pub(super) fn all(&self) -> [&Script; 5] {
+        [
+            &self.lease,
+            &self.fill,
+            &self.release,
+            &self.block,
+            &self.done,
+        ]
     }
 }
 
 pub(super) static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| Scripts {
     lease: Script::new(LEASE),
     fill: Script::new(FILL),
+    release: Script::new(RELEASE),
     block: Script::new(BLOCK),
     done: Script::new(DONE),
 });

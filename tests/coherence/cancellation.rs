@@ -1,0 +1,215 @@
+//! Callers that go away: every future of the library is dropped at every await it has.
+#![expect(
+    clippy::async_yields_async,
+    reason = "what is prepared is an operation, to be polled and dropped"
+)]
+
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    task::Poll,
+    time::Duration,
+};
+
+use cached_repo::{CachedDb, Drained, LookedUp, Source, internals::Claims};
+use cached_repo_tests::{
+    Backend, Tier, World, eventually,
+    gated::{Gate, note},
+};
+use sea_orm::ActiveValue::Set;
+
+use crate::in_time;
+
+/// More awaits than any operation has.
+const MOST_POLLS: usize = 64;
+
+/// Polls a future at most `times`, each time it asks for it, then drops it; says whether it was
+/// done by then.
+async fn poll_times(future: impl Future, times: usize) -> bool {
+    let mut future = pin!(future);
+    let mut polls = 0;
+    poll_fn(|context| {
+        if polls == times {
+            return Poll::Ready(false);
+        }
+        polls += 1;
+        match future.as_mut().poll(context) {
+            Poll::Ready(_) => Poll::Ready(true),
+            Poll::Pending if polls == times => Poll::Ready(false),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}
+
+fn new_note(id: i64, text: &str) -> note::ActiveModel {
+    note::ActiveModel {
+        id: Set(id),
+        text: Set(text.into()),
+        ..Default::default()
+    }
+}
+
+/// A world where a claim that is left behind is not outlived by patience.
+async fn patient(world: &World) -> (CachedDb, note::Repository) {
+    world.create_table(note::Entity).await;
+    let db = world
+        .db_with(|config| {
+            config.lease = Duration::from_secs(600);
+            config.lease_wait = Duration::from_secs(600);
+            config.block = Duration::from_secs(600);
+            config.keep = Duration::from_secs(1200);
+        })
+        .await;
+    let notes = note::Repository::new(&db);
+    (db, notes)
+}
+
+/// Waits until what callers left behind has ended by itself.
+async fn is_quiet(db: &CachedDb) {
+    assert_eq!(db.shutdown(Duration::from_secs(20)).await, Drained::All);
+}
+
+/// The key is served from the cache soon, as the database has it, and nobody claims it.
+async fn is_clean(world: &World, db: &CachedDb, notes: &note::Repository, at: usize) {
+    is_quiet(db).await;
+    let truth = eventually("the row is served from the cache", async || {
+        let row = notes.find_by_id(1).await.unwrap()?;
+        (row.source() == Source::Shared).then_some(row)
+    })
+    .await;
+    use sea_orm::EntityTrait;
+    let row = note::Entity::find_by_id(1).one(&world.conn).await.unwrap();
+    assert_eq!(row.as_ref(), Some(&*truth), "dropped after {at} polls");
+    if world.tier() == Tier::Redis {
+        eventually("all claims are gone", async || {
+            let entry = world.entry(&world.key("note", 1)).await?;
+            (entry.claims == Claims::None).then_some(())
+        })
+        .await;
+    }
+}
+
+/// Drops `operation` after 0, 1, 2… polls until it ends by itself, and looks at the key each time.
+async fn dropped_everywhere<F: Future>(
+    world: &World,
+    db: &CachedDb,
+    notes: &note::Repository,
+    mut operation: impl AsyncFnMut(usize) -> F,
+) {
+    for at in 0..MOST_POLLS {
+        let done = poll_times(operation(at).await, at).await;
+        is_clean(world, db, notes, at).await;
+        if done {
+            return;
+        }
+    }
+    panic!("more than {MOST_POLLS} polls");
+}
+
+on_both_tiers!(a_find_dropped_anywhere_leaves_no_claim);
+/// Goal: see above, for a cold find.
+async fn a_find_dropped_anywhere_leaves_no_claim(world: World) {
+    let (db, notes) = patient(&world).await;
+    notes.insert(new_note(1, "row")).await.unwrap();
+    dropped_everywhere(&world, &db, &notes, async |_| {
+        notes.invalidate(1).await.unwrap();
+        notes.find_by_id(1)
+    })
+    .await;
+}
+
+on_both_tiers!(a_fresh_find_dropped_anywhere_leaves_no_claim);
+/// Goal: the same for `refresh`, over a cached row and over none.
+async fn a_fresh_find_dropped_anywhere_leaves_no_claim(world: World) {
+    let (db, notes) = patient(&world).await;
+    notes.insert(new_note(1, "row")).await.unwrap();
+    dropped_everywhere(&world, &db, &notes, async |_| notes.refresh(1)).await;
+    dropped_everywhere(&world, &db, &notes, async |_| {
+        notes.invalidate(1).await.unwrap();
+        notes.refresh(1)
+    })
+    .await;
+}
+
+on_both_tiers!(a_save_dropped_anywhere_is_whole_or_nothing);
+/// Goal: the same for a save: it happens or it does not, and the cache agrees.
+async fn a_save_dropped_anywhere_is_whole_or_nothing(world: World) {
+    let (db, notes) = patient(&world).await;
+    notes.insert(new_note(1, "row")).await.unwrap();
+    dropped_everywhere(&world, &db, &notes, async |at| {
+        let mut row = notes.refresh(1).await.unwrap().unwrap().into_model();
+        row.text = format!("after {at} polls").as_str().into();
+        notes.save(row)
+    })
+    .await;
+}
+
+on_both_tiers!(an_insert_and_a_delete_dropped_anywhere_leave_no_claim);
+/// Goal: the same for a delete and the insert that follows it.
+async fn an_insert_and_a_delete_dropped_anywhere_leave_no_claim(world: World) {
+    let (db, notes) = patient(&world).await;
+    for at in 0..MOST_POLLS {
+        let inserted = poll_times(notes.insert(new_note(1, "row")), at).await;
+        let deleted = poll_times(notes.delete_by_id(1), at).await;
+        is_quiet(&db).await;
+        // One more whole round, which no block may hold up.
+        notes.delete_by_id(1).await.unwrap();
+        notes.insert(new_note(1, "again")).await.unwrap();
+        for _ in 0..2 {
+            let found = notes.find_by_id(1).await.unwrap().unwrap();
+            assert_eq!(found.text.0, "again", "dropped after {at} polls");
+        }
+        notes.delete_by_id(1).await.unwrap();
+        if inserted && deleted {
+            return;
+        }
+    }
+    panic!("more than {MOST_POLLS} polls");
+}
+
+on_both_tiers!(a_cache_aside_lookup_dropped_anywhere_leaves_no_claim);
+/// Goal: the same for `cache().lookup` and for the lease it gives.
+async fn a_cache_aside_lookup_dropped_anywhere_leaves_no_claim(world: World) {
+    let (db, notes) = patient(&world).await;
+    let row = notes.insert(new_note(1, "row")).await.unwrap().into_model();
+    dropped_everywhere(&world, &db, &notes, async |_| {
+        notes.invalidate(1).await.unwrap();
+        async { notes.cache().lookup(1).await }
+    })
+    .await;
+    dropped_everywhere(&world, &db, &notes, async |_| {
+        notes.invalidate(1).await.unwrap();
+        let LookedUp::Miss(lease) = notes.cache().lookup(1).await else {
+            panic!("nothing is cached");
+        };
+        lease.fill(row.clone())
+    })
+    .await;
+}
+
+/// Goal: a caller that goes away while its save waits in the database leaves neither a block nor
+/// an unpublished commit.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_save_whose_caller_left_after_the_commit_is_published() {
+    in_time(async {
+        let world = World::new(Backend::Sqlite, Tier::Redis).await;
+        let (db, notes) = patient(&world).await;
+        let mut row = notes.insert(new_note(1, "old")).await.unwrap().into_model();
+        let text = cached_repo_harness::unique("new");
+        row.text = text.as_str().into();
+        let gate = Gate::hold(&text);
+        let caller = tokio::spawn({
+            let notes = notes.clone();
+            async move { notes.save(row).await }
+        });
+        gate.arrived(1).await;
+        caller.abort();
+        assert!(caller.await.unwrap_err().is_cancelled());
+        gate.open();
+        is_clean(&world, &db, &notes, 0).await;
+        assert_eq!(notes.find_by_id(1).await.unwrap().unwrap().text.0, text);
+        assert_eq!(notes.stats().puts, 2);
+    })
+    .await;
+}

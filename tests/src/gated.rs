@@ -1,0 +1,185 @@
+//! An entity whose rows can be held up, or made to panic, between the database and the library.
+//!
+//! [`Gate`] stops whoever decodes a row with a given text: a reader between its SELECT and its
+//! fill, a writer between its commit and its publication. Needs a multi-thread runtime, because
+//! rows are decoded synchronously.
+#![expect(missing_docs, reason = "SeaORM's derives write undocumented items")]
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Condvar, LazyLock, Mutex},
+};
+
+use sea_orm::{
+    ColIdx, QueryResult, TryGetError, TryGetable,
+    sea_query::{ArrayType, ColumnType, Nullable, StringLen, Value, ValueType, ValueTypeErr},
+};
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+/// Versioned, with a key of the caller's and a text that may be gated.
+pub mod note {
+    use cached_repo::CachedEntity;
+    use sea_orm::entity::prelude::*;
+
+    use super::Text;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, CachedEntity)]
+    #[sea_orm(table_name = "note")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub id: i64,
+        pub text: Text,
+        #[cached(version)]
+        pub version: i64,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+/// A text that meets its gate when the database hands it over; the cache hands it over freely.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Text(pub String);
+
+/// What happens to a row with a certain text.
+#[derive(Clone, Debug)]
+enum Meeting {
+    Hold(Arc<Hold>),
+    Panic,
+}
+
+#[derive(Debug)]
+struct Hold {
+    arrived: watch::Sender<usize>,
+    open: Mutex<bool>,
+    opened: Condvar,
+}
+
+static MEETINGS: LazyLock<Mutex<HashMap<String, Meeting>>> = LazyLock::new(Mutex::default);
+
+/// Holds up everyone who decodes a row with its text, until it is opened or dropped.
+#[derive(Debug)]
+pub struct Gate {
+    text: String,
+    hold: Arc<Hold>,
+}
+
+impl Gate {
+    /// Holds up rows with this text, which must be the test's own.
+    pub fn hold(text: &str) -> Self {
+        let hold = Arc::new(Hold {
+            arrived: watch::Sender::new(0),
+            open: Mutex::new(false),
+            opened: Condvar::new(),
+        });
+        let meeting = Meeting::Hold(Arc::clone(&hold));
+        MEETINGS.lock().unwrap().insert(text.to_owned(), meeting);
+        let text = text.to_owned();
+        Self { text, hold }
+    }
+
+    /// Waits until this many have come.
+    pub async fn arrived(&self, count: usize) {
+        let mut arrived = self.hold.arrived.subscribe();
+        arrived.wait_for(|came| *came >= count).await.unwrap();
+    }
+
+    /// Lets everyone through, now and later.
+    pub fn open(&self) {
+        *self.hold.open.lock().unwrap() = true;
+        self.hold.opened.notify_all();
+    }
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        MEETINGS.lock().unwrap().remove(&self.text);
+        self.open();
+    }
+}
+
+/// Makes everyone panic who decodes a row with its text, until it is dropped.
+#[derive(Debug)]
+pub struct Mine {
+    text: String,
+}
+
+impl Mine {
+    /// Lays it.
+    pub fn lay(text: &str) -> Self {
+        let text = text.to_owned();
+        MEETINGS
+            .lock()
+            .unwrap()
+            .insert(text.clone(), Meeting::Panic);
+        Self { text }
+    }
+}
+
+impl Drop for Mine {
+    fn drop(&mut self) {
+        MEETINGS.lock().unwrap().remove(&self.text);
+    }
+}
+
+fn meet(text: &str) {
+    let meeting = MEETINGS.lock().unwrap().get(text).cloned();
+    match meeting {
+        None => {}
+        Some(Meeting::Panic) => panic!("a test made this row panic"),
+        Some(Meeting::Hold(hold)) => {
+            hold.arrived.send_modify(|count| *count += 1);
+            tokio::task::block_in_place(|| {
+                let open = hold.open.lock().unwrap();
+                drop(hold.opened.wait_while(open, |open| !*open).unwrap());
+            });
+        }
+    }
+}
+
+impl TryGetable for Text {
+    fn try_get_by<I: ColIdx>(row: &QueryResult, index: I) -> Result<Self, TryGetError> {
+        let text = String::try_get_by(row, index)?;
+        meet(&text);
+        Ok(Self(text))
+    }
+}
+
+impl From<Text> for Value {
+    fn from(text: Text) -> Self {
+        Self::String(Some(text.0))
+    }
+}
+
+impl From<&str> for Text {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
+impl ValueType for Text {
+    fn try_from(value: Value) -> Result<Self, ValueTypeErr> {
+        <String as ValueType>::try_from(value).map(Self)
+    }
+
+    fn type_name() -> String {
+        "Text".into()
+    }
+
+    fn array_type() -> ArrayType {
+        ArrayType::String
+    }
+
+    fn column_type() -> ColumnType {
+        ColumnType::String(StringLen::None)
+    }
+}
+
+impl Nullable for Text {
+    fn null() -> Value {
+        Value::String(None)
+    }
+}
