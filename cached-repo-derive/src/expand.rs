@@ -211,6 +211,12 @@ impl<'a> Expand<'a> {
                     Self(#krate::Repository::new(db))
                 }
 
+                /// The same repository inside a transaction.
+                #[must_use]
+                #vis fn on(&self, tx: &#krate::Transaction) -> Self {
+                    Self(self.0.on(tx))
+                }
+
                 /// The same repository with other settings for its reads.
                 #[must_use]
                 #vis fn with(&self, options: #krate::ReadOptions) -> Self {

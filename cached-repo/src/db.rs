@@ -26,6 +26,7 @@ use crate::{
     config::{Config, OnCacheFailure, ReadPolicy},
     protocol::{Key, KeySpace, RowError, Version, seal_row, state::Value},
     read::{Flights, Flown, ms},
+    session::{Change, Put},
     telemetry::{ConnectionStats, EntityStats, Stats, TierStats},
     tier::{Tier, memory::MemoryTier},
     write::Pending,
@@ -125,6 +126,10 @@ impl CachedDb {
                 Drained::TimedOut
             }
         }
+    }
+
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.core
     }
 
     /// The state of one entity's repository, made at its first use.
@@ -309,6 +314,17 @@ impl<M: CachedEntity> EntityState<M> {
 
     pub(crate) fn key_of(&self, row: &M) -> Key {
         self.keys.row(row.get_primary_key_value())
+    }
+
+    /// A change that a transaction makes to a row of this entity.
+    pub(crate) fn change(&self, floor: Version, put: Option<Put>) -> Change {
+        Change {
+            prefix: Arc::clone(self.keys.prefix()),
+            stats: Arc::clone(&self.stats),
+            on_failure: self.core.config.on_cache_failure,
+            floor,
+            put,
+        }
     }
 
     pub(crate) fn id_of(row: &M) -> Id<M> {

@@ -67,6 +67,7 @@ pub mod internals;
 mod protocol;
 mod read;
 mod repository;
+mod session;
 mod telemetry;
 mod tier;
 mod write;
@@ -86,4 +87,5 @@ pub use self::{
     repository::{CacheAside, LoadLease, LookedUp, Repository},
     telemetry::{ConnectionStats, Stats},
     tier::TierError,
+    write::transaction::{CommitError, Transaction, TransactionError},
 };

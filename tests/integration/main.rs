@@ -41,5 +41,6 @@ mod repairs;
 mod saves;
 mod settings;
 mod shapes;
+mod transactions;
 mod update_with;
 mod verbs;

@@ -84,6 +84,11 @@ impl Users {
     pub fn new(db: &::cached_repo::CachedDb) -> Self {
         Self(::cached_repo::Repository::new(db))
     }
+    /// The same repository inside a transaction.
+    #[must_use]
+    pub fn on(&self, tx: &::cached_repo::Transaction) -> Self {
+        Self(self.0.on(tx))
+    }
     /// The same repository with other settings for its reads.
     #[must_use]
     pub fn with(&self, options: ::cached_repo::ReadOptions) -> Self {

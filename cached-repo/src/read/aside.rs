@@ -3,7 +3,7 @@
 use tokio::time::Instant;
 
 use super::{Claim, Query, Row, Tenure};
-use crate::{CachedEntity, protocol::Token};
+use crate::{CachedEntity, protocol::Token, session::Scope};
 
 /// What a cache-aside lookup found.
 pub(crate) enum Aside<M: CachedEntity> {
@@ -15,7 +15,8 @@ pub(crate) enum Aside<M: CachedEntity> {
 impl<M: CachedEntity> Query<M> {
     pub(crate) async fn look_aside(&self) -> Aside<M> {
         let stats = &self.state.stats;
-        if self.state.core.pending.distrusts(&self.key) {
+        let inside = matches!(self.scope, Scope::Transaction(_));
+        if inside || self.state.core.pending.distrusts(&self.key) {
             stats.bypasses.add(1);
             return Aside::Miss(None);
         }

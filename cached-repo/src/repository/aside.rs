@@ -70,7 +70,7 @@ impl<M: CachedEntity> CacheAside<'_, M> {
     /// # Ok(()) }
     /// ```
     pub async fn lookup(&self, id: impl IntoId<M>) -> LookedUp<M> {
-        let query = Query::new(&self.repository.state, id.into_id(), self.repository.policy);
+        let query = self.repository.query(id.into_id());
         match query.look_aside().await {
             Aside::Known(Some(row)) => LookedUp::Hit(row),
             Aside::Known(None) => LookedUp::Absent,

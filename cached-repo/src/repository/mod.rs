@@ -8,9 +8,11 @@ use std::{fmt, sync::Arc};
 
 pub use self::aside::{CacheAside, LoadLease, LookedUp};
 use crate::{
-    CachedDb, CachedEntity, Stats,
+    CachedDb, CachedEntity, Id, Stats, Transaction,
     config::{ReadOptions, ReadPolicy},
     db::EntityState,
+    read::Query,
+    session::Scope,
 };
 
 /// The cached repository of one entity.
@@ -20,6 +22,7 @@ use crate::{
 pub struct Repository<M: CachedEntity> {
     state: Arc<EntityState<M>>,
     policy: ReadPolicy,
+    scope: Scope,
 }
 
 impl<M: CachedEntity> Repository<M> {
@@ -28,7 +31,21 @@ impl<M: CachedEntity> Repository<M> {
     pub fn new(db: &CachedDb) -> Self {
         let state = db.entity::<M>();
         let policy = state.policy;
-        Self { state, policy }
+        Self {
+            state,
+            policy,
+            scope: Scope::Pool,
+        }
+    }
+
+    /// The same repository inside a transaction: its reads go to the database and see the
+    /// transaction's own writes, and its writes reach the cache when the transaction commits.
+    #[must_use]
+    pub fn on(&self, tx: &Transaction) -> Self {
+        Self {
+            scope: Scope::Transaction(Arc::clone(tx.session())),
+            ..self.clone()
+        }
     }
 
     /// The same repository with other settings for its reads.
@@ -37,6 +54,7 @@ impl<M: CachedEntity> Repository<M> {
         Self {
             state: Arc::clone(&self.state),
             policy: self.policy.with(options),
+            scope: self.scope.clone(),
         }
     }
 
@@ -44,6 +62,11 @@ impl<M: CachedEntity> Repository<M> {
     #[must_use]
     pub fn fresh(&self) -> Self {
         self.with(ReadOptions::new().fresh())
+    }
+
+    /// A read of one row.
+    fn query(&self, id: Id<M>) -> Query<M> {
+        Query::new(&self.state, &self.scope, id, self.policy)
     }
 
     /// What the repositories of this entity have done since the `CachedDb` was built.
@@ -58,6 +81,7 @@ impl<M: CachedEntity> Clone for Repository<M> {
         Self {
             state: Arc::clone(&self.state),
             policy: self.policy,
+            scope: self.scope.clone(),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The verbs that read.
 
 use super::Repository;
-use crate::{Cached, CachedEntity, IntoId, ReadError, read::Query};
+use crate::{Cached, CachedEntity, IntoId, ReadError};
 
 impl<M: CachedEntity> Repository<M> {
     /// Reads a row through the cache: from the shared tier, else from the database, which fills
@@ -15,9 +15,7 @@ impl<M: CachedEntity> Repository<M> {
     /// When the database fails; every caller that shares the load gets the error, and nothing is
     /// cached.
     pub async fn find_by_id(&self, id: impl IntoId<M>) -> Result<Option<Cached<M>>, ReadError> {
-        Query::new(&self.state, id.into_id(), self.policy)
-            .find()
-            .await
+        self.query(id.into_id()).find().await
     }
 
     /// Loads a row from the database into the cache, whatever the cache holds.

@@ -7,7 +7,6 @@ use sea_orm::ActiveModelTrait;
 use super::Repository;
 use crate::{
     ActiveModelOf, CacheError, Cached, CachedEntity, IntoId, Versioned, WriteError,
-    read::Query,
     write::{self, Verb},
 };
 
@@ -23,7 +22,7 @@ impl<M: CachedEntity> Repository<M> {
     /// # Errors
     /// When the database refuses the row, or the cache is down and the policy is to refuse.
     pub async fn insert(&self, row: ActiveModelOf<M>) -> Result<Cached<M>, WriteError> {
-        write::row(&self.state, Verb::Insert, row).await
+        write::row(&self.state, &self.scope, Verb::Insert, row).await
     }
 
     /// Writes every column of a row that was read, and returns it as the database has it.
@@ -36,6 +35,7 @@ impl<M: CachedEntity> Repository<M> {
     pub async fn save(&self, row: M) -> Result<Cached<M>, WriteError> {
         write::row(
             &self.state,
+            &self.scope,
             Verb::Update,
             row.into_active_model().reset_all(),
         )
@@ -48,7 +48,7 @@ impl<M: CachedEntity> Repository<M> {
     /// Those of [`save`](Self::save), and [`WriteError::VersionNotSet`] for a versioned entity
     /// whose version is neither set nor unchanged.
     pub async fn update(&self, row: ActiveModelOf<M>) -> Result<Cached<M>, WriteError> {
-        write::row(&self.state, Verb::Update, row).await
+        write::row(&self.state, &self.scope, Verb::Update, row).await
     }
 
     /// Reads a row, changes it and writes it; after a conflict once more from the start, with
@@ -67,7 +67,7 @@ impl<M: CachedEntity> Repository<M> {
     where
         M: Versioned,
     {
-        let query = Query::new(&self.state, id.into_id(), self.policy);
+        let query = self.query(id.into_id());
         let attempts = self.state.core.config.update_attempts;
         let mut pause = FIRST_RETRY_PAUSE;
         let mut attempt = 1;
@@ -80,7 +80,7 @@ impl<M: CachedEntity> Repository<M> {
             if !active.is_changed() {
                 return Ok(row);
             }
-            match write::row(&self.state, Verb::Update, active).await {
+            match write::row(&self.state, &self.scope, Verb::Update, active).await {
                 Err(WriteError::VersionConflict { .. } | WriteError::Contended { .. })
                     if attempt < attempts => {}
                 result => return result,
@@ -97,7 +97,7 @@ impl<M: CachedEntity> Repository<M> {
     /// # Errors
     /// Those of [`save`](Self::save).
     pub async fn delete(&self, row: M) -> Result<(), WriteError> {
-        write::delete(&self.state, row).await
+        write::delete(&self.state, &self.scope, row).await
     }
 
     /// Deletes a row whatever its version, and returns it as it was; `None` if there was none.
@@ -106,7 +106,7 @@ impl<M: CachedEntity> Repository<M> {
     /// # Errors
     /// When the database fails, or the cache is down and the policy is to refuse.
     pub async fn delete_by_id(&self, id: impl IntoId<M>) -> Result<Option<M>, WriteError> {
-        write::delete_by_id(&self.state, id.into_id()).await
+        write::delete_by_id(&self.state, &self.scope, id.into_id()).await
     }
 
     /// Tells the cache that a row was written past the library. No later read, by any process,
@@ -116,7 +116,7 @@ impl<M: CachedEntity> Repository<M> {
     /// When the cache cannot be told now; the invalidation is remembered and replayed.
     pub async fn invalidate(&self, id: impl IntoId<M>) -> Result<(), CacheError> {
         let key = self.state.keys.row(id.into_id());
-        write::invalidate(&self.state, key).await
+        write::invalidate(&self.state, &self.scope, key).await
     }
 
     /// Tells the cache that any row of the entity may have been written past the library. Takes
@@ -126,6 +126,6 @@ impl<M: CachedEntity> Repository<M> {
     /// When the cache cannot be told now; the invalidation is remembered and replayed, and until
     /// then this process reads the entity from the database.
     pub async fn invalidate_all(&self) -> Result<(), CacheError> {
-        write::invalidate_all(&self.state).await
+        write::invalidate_all(&self.state, &self.scope).await
     }
 }

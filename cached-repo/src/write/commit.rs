@@ -7,14 +7,17 @@
 //! Does not know the cache.
 
 use sea_orm::{
-    ActiveModelTrait, ActiveValue, ColumnTrait, DatabaseConnection, DatabaseTransaction, DbBackend,
-    DbErr, EntityTrait, QueryFilter, QuerySelect, RuntimeErr, TransactionTrait, ValidatedUpdateOne,
+    ActiveModelTrait, ActiveValue, ColumnTrait, ConnectionTrait, DbBackend, DbErr, EntityTrait,
+    QueryFilter, QuerySelect, RuntimeErr, TransactionTrait, ValidatedUpdateOne,
     sea_query::{Expr, ExprTrait, Value},
     sqlx,
 };
 
 use super::Verb;
-use crate::{ActiveModelOf, CachedEntity, Id, WriteError, db::EntityState, protocol::Version};
+use crate::{
+    ActiveModelOf, CachedEntity, Id, WriteError, db::EntityState, protocol::Version,
+    session::Executor,
+};
 
 /// What became of a write's SQL.
 pub(super) enum Sql<M> {
@@ -64,6 +67,7 @@ pub(super) fn expected_version<M: CachedEntity>(
 
 pub(super) async fn insert<M: CachedEntity>(
     state: &EntityState<M>,
+    conn: &Executor<'_>,
     mut active: ActiveModelOf<M>,
 ) -> Sql<M> {
     if let Some(column) = M::version_column()
@@ -79,13 +83,13 @@ pub(super) async fn insert<M: CachedEntity>(
             deleted: false,
         })
     };
-    let result = if returns_rows::<M>(&state.core.conn) {
+    let result = if returns_rows::<M>(conn) {
         insert
-            .exec_with_returning(&state.core.conn)
+            .exec_with_returning(conn)
             .await
             .map_err(Failure::of_statement)
     } else {
-        in_transaction(&state.core.conn, async |tx| {
+        atomically(conn, async |tx| {
             let id = insert.exec(tx).await?.last_insert_id;
             reload::<M>(tx, id).await
         })
@@ -96,6 +100,7 @@ pub(super) async fn insert<M: CachedEntity>(
 
 pub(super) async fn update<M: CachedEntity>(
     state: &EntityState<M>,
+    conn: &Executor<'_>,
     mut active: ActiveModelOf<M>,
     id: &Id<M>,
     expected: Option<Value>,
@@ -107,13 +112,10 @@ pub(super) async fn update<M: CachedEntity>(
         Ok(update) => checked::<M>(update, expected.clone()),
         Err(error) => return Failure::Nothing(error).into_sql(state),
     };
-    let result = if returns_rows::<M>(&state.core.conn) {
-        update
-            .exec(&state.core.conn)
-            .await
-            .map_err(Failure::of_statement)
+    let result = if returns_rows::<M>(conn) {
+        update.exec(conn).await.map_err(Failure::of_statement)
     } else {
-        in_transaction(&state.core.conn, async |tx| {
+        atomically(conn, async |tx| {
             update.exec_without_returning(tx).await?;
             reload::<M>(tx, id.clone()).await
         })
@@ -125,13 +127,14 @@ pub(super) async fn update<M: CachedEntity>(
             inserted: false,
             deleted: false,
         }),
-        Err(failure) if failure.no_row_matched() => contradiction(state, id, expected).await,
+        Err(failure) if failure.no_row_matched() => contradiction(state, conn, id, expected).await,
         Err(failure) => failure.into_sql(state),
     }
 }
 
 pub(super) async fn delete<M: CachedEntity>(
     state: &EntityState<M>,
+    conn: &Executor<'_>,
     row: &M,
     active: ActiveModelOf<M>,
 ) -> Sql<M> {
@@ -143,7 +146,6 @@ pub(super) async fn delete<M: CachedEntity>(
     if let (Some(column), Some(version)) = (M::version_column(), expected.clone()) {
         delete = delete.filter(column.eq(version));
     }
-    let conn = &state.core.conn;
     let id = EntityState::id_of(row);
     // The row that goes may be spelt otherwise than the caller's, and then has a key of its own.
     let deleted = if state.spelling_is_exact(&id) {
@@ -153,7 +155,7 @@ pub(super) async fn delete<M: CachedEntity>(
             .map_err(Failure::of_statement)
     } else if conn.get_database_backend() == DbBackend::MySql {
         let find = <M::Entity as EntityTrait>::find_by_id(id.clone()).lock_exclusive();
-        in_transaction(conn, async |tx| {
+        atomically(conn, async |tx| {
             let row = find.one(tx).await?;
             let deleted = delete.exec(tx).await?.rows_affected > 0;
             Ok(row.filter(|_| deleted))
@@ -171,18 +173,21 @@ pub(super) async fn delete<M: CachedEntity>(
             inserted: false,
             deleted: true,
         }),
-        Ok(None) => contradiction(state, &id, expected).await,
+        Ok(None) => contradiction(state, conn, &id, expected).await,
         Err(failure) => failure.into_sql(state),
     }
 }
 
-pub(super) async fn delete_by_id<M: CachedEntity>(state: &EntityState<M>, id: Id<M>) -> Sql<M> {
-    let conn = &state.core.conn;
+pub(super) async fn delete_by_id<M: CachedEntity>(
+    state: &EntityState<M>,
+    conn: &Executor<'_>,
+    id: Id<M>,
+) -> Sql<M> {
     let delete = <M::Entity as EntityTrait>::delete_by_id(id.clone());
     let deleted = if conn.get_database_backend() == DbBackend::MySql {
         // The version must be known, so that a late writer of it cannot bring the row back.
         let find = <M::Entity as EntityTrait>::find_by_id(id.clone()).lock_exclusive();
-        in_transaction(conn, async |tx| {
+        atomically(conn, async |tx| {
             let row = find.one(tx).await?;
             // A row that was inserted since is left alone: its version is not known.
             if row.is_some() {
@@ -224,11 +229,12 @@ fn checked<M: CachedEntity>(
 /// Why no row matched: another version, or no row.
 async fn contradiction<M: CachedEntity>(
     state: &EntityState<M>,
+    conn: &Executor<'_>,
     id: &Id<M>,
     expected: Option<Value>,
 ) -> Sql<M> {
     let found = <M::Entity as EntityTrait>::find_by_id(id.clone())
-        .one(&state.core.conn)
+        .one(conn)
         .await;
     let key = state.keys.row(id.clone());
     match (found, expected, M::version_column()) {
@@ -246,7 +252,7 @@ async fn contradiction<M: CachedEntity>(
 }
 
 /// Whether one statement both writes and returns the row as it stays.
-fn returns_rows<M: CachedEntity>(conn: &DatabaseConnection) -> bool {
+fn returns_rows<M: CachedEntity>(conn: &Executor<'_>) -> bool {
     let backend = conn.get_database_backend();
     // SeaORM's `mariadb-use-returning` speaks for INSERT and DELETE; no MariaDB has it for UPDATE.
     backend != DbBackend::MySql
@@ -254,17 +260,21 @@ fn returns_rows<M: CachedEntity>(conn: &DatabaseConnection) -> bool {
         && !M::DEFINITION.options.reload_after_write
 }
 
-async fn reload<M: CachedEntity>(tx: &DatabaseTransaction, id: Id<M>) -> Result<M, DbErr> {
+async fn reload<M: CachedEntity>(tx: &Executor<'_>, id: Id<M>) -> Result<M, DbErr> {
     let row = <M::Entity as EntityTrait>::find_by_id(id).one(tx).await?;
     row.ok_or(DbErr::RecordNotUpdated)
 }
 
-async fn in_transaction<T>(
-    conn: &DatabaseConnection,
-    work: impl AsyncFnOnce(&DatabaseTransaction) -> Result<T, DbErr>,
+/// Runs the statements of one write in a transaction, their own or the one they are in.
+async fn atomically<T>(
+    conn: &Executor<'_>,
+    work: impl AsyncFnOnce(&Executor<'_>) -> Result<T, DbErr>,
 ) -> Result<T, Failure> {
-    let tx = conn.begin().await.map_err(Failure::Nothing)?;
-    match work(&tx).await {
+    let Executor::Pool(pool) = conn else {
+        return work(conn).await.map_err(Failure::Nothing);
+    };
+    let tx = pool.begin().await.map_err(Failure::Nothing)?;
+    match work(&Executor::Own(&tx)).await {
         Ok(value) => match tx.commit().await {
             Ok(()) => Ok(value),
             Err(error) => Err(Failure::Unknown(error)),

@@ -237,6 +237,27 @@ async fn replay(queue: Arc<Queue>, tier: Arc<dyn Tier>, keep_ms: u64) {
     }
 }
 
+/// What is owed unless it is paid, whatever becomes of the one who waits for the payment.
+pub(super) struct Debt<F: FnOnce()>(Option<F>);
+
+impl<F: FnOnce()> Debt<F> {
+    pub(super) fn of(owe: F) -> Self {
+        Self(Some(owe))
+    }
+
+    pub(super) fn paid(mut self) {
+        self.0 = None;
+    }
+}
+
+impl<F: FnOnce()> Drop for Debt<F> {
+    fn drop(&mut self) {
+        if let Some(owe) = self.0.take() {
+            owe();
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::{collections::HashMap, future::ready};

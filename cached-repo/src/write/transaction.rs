@@ -1,0 +1,520 @@
+//! Transactions: many writes, one COMMIT, and caches that learn only of what committed.
+//!
+//! ```text
+//! statements … ─ block every key ─ COMMIT ─ publish every key
+//!      │               │              └ outcome unknown: the blocks stay until they lapse
+//!      └ each notes     └ refused, or too late: roll back and release
+//!        what it changed
+//! ```
+//! Invariants:
+//! - Nothing reaches the cache before the blocks, so a rollback before them leaves no trace.
+//! - No COMMIT is sent after a block may have lapsed, by this process's monotonic clock.
+//! - From the blocks on, a task of its own sees it through, whatever becomes of the caller.
+//! - What a rolled-back savepoint wrote is not published: its journal goes with it.
+//!
+//! Reads in a transaction go to the database, see its own writes, and never fill the cache.
+
+use std::{collections::HashSet, fmt, sync::Arc, time::Duration};
+
+use futures_util::future::join_all;
+use sea_orm::{
+    ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, ExecResult, QueryResult, Statement,
+    TransactionTrait, entity::prelude::async_trait::async_trait,
+};
+use tokio::time::Instant;
+
+use super::pending::Owed;
+use crate::{
+    CachedDb, CachedEntity, IntoId, TierError,
+    config::OnCacheFailure,
+    db::Core,
+    protocol::{
+        Key, Token, Version,
+        state::{Block, Blocked, Done, Outcome, Published},
+    },
+    read::ms,
+    session::{Change, Executor, Journal, Session},
+};
+
+/// A database transaction whose writes reach the cache when, and only when, it commits.
+///
+/// [`Repository::on`](crate::Repository::on) gives a repository inside it. It is a SeaORM
+/// connection too, for statements of your own; tell it what those change with
+/// [`invalidate`](Self::invalidate). Dropping it rolls back.
+#[must_use = "a transaction that is dropped is rolled back"]
+pub struct Transaction {
+    session: Arc<Session>,
+    parent: Option<Arc<Session>>,
+    db: CachedDb,
+}
+
+/// A transaction that did not commit, or may not have.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CommitError {
+    /// It has ended already. Nothing was written.
+    #[error("the transaction has already ended")]
+    Ended,
+    /// The cache cannot be told, and the policy is to refuse. It was rolled back.
+    #[error("the cache is unavailable and `on_cache_failure` is `refuse`; rolled back")]
+    CacheUnavailable {
+        /// What the cache said.
+        source: TierError,
+    },
+    /// More writes are in flight on one of its rows than the cache keeps track of. It was rolled
+    /// back; try again.
+    #[error("too many writes are in flight on {key}; rolled back, try again")]
+    Contended {
+        /// The key.
+        key: String,
+    },
+    /// Telling the cache took so long that the row's protection might have lapsed. It was rolled
+    /// back; try again.
+    #[error("telling the cache took longer than `block` allows; rolled back, try again")]
+    TooLate,
+    /// COMMIT was sent and got no answer: it may have happened.
+    #[error("the outcome of the COMMIT is unknown: {source}")]
+    Unknown {
+        /// What SeaORM said.
+        source: DbErr,
+    },
+    /// The task that committed ended without a result: its runtime was shut down. It may have
+    /// committed.
+    #[error("the commit was aborted and may have happened")]
+    Aborted,
+}
+
+/// What became of [`CachedDb::transaction`] when it did not commit.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TransactionError<E> {
+    /// The database did not begin it.
+    #[error("the transaction did not begin: {0}")]
+    Begin(DbErr),
+    /// The work failed, and it was rolled back.
+    #[error(transparent)]
+    Work(E),
+    /// It did not commit, or may not have.
+    #[error(transparent)]
+    Commit(CommitError),
+}
+
+impl CachedDb {
+    /// Runs `work` in a transaction: committed if it returns `Ok`, rolled back if it returns
+    /// `Err`, or if this future is dropped before the COMMIT.
+    ///
+    /// ```
+    /// # mod user {
+    /// #     use sea_orm::entity::prelude::*;
+    /// #     #[derive(Clone, Debug, DeriveEntityModel, cached_repo::CachedEntity)]
+    /// #     #[sea_orm(table_name = "user")]
+    /// #     pub struct Model {
+    /// #         #[sea_orm(primary_key)] pub id: i64,
+    /// #         pub credit: i64,
+    /// #         #[cached(version)] pub version: i64,
+    /// #     }
+    /// #     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    /// #     pub enum Relation {}
+    /// #     impl ActiveModelBehavior for ActiveModel {}
+    /// # }
+    /// # async fn example(db: cached_repo::CachedDb, users: user::Repository)
+    /// # -> Result<(), Box<dyn std::error::Error>> {
+    /// use cached_repo::WriteError;
+    /// use sea_orm::ActiveValue::Set;
+    ///
+    /// db.transaction(async |tx| -> Result<(), WriteError> {
+    ///     let users = users.on(tx);
+    ///     let from = users.find_by_id(1).await?.map_or(0, |user| user.credit);
+    ///     users.update_with(1, |user| user.credit = Set(0)).await?;
+    ///     users.update_with(2, |user| user.credit = Set(from)).await?;
+    ///     Ok(())
+    /// })
+    /// .await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`TransactionError::Work`] with the error of `work`; else why it did not begin or commit.
+    pub async fn transaction<T, E>(
+        &self,
+        work: impl AsyncFnOnce(&Transaction) -> Result<T, E>,
+    ) -> Result<T, TransactionError<E>> {
+        let tx = self.begin().await.map_err(TransactionError::Begin)?;
+        tx.see_through(work).await
+    }
+
+    /// Begins a transaction, to be ended by [`Transaction::commit`] or
+    /// [`Transaction::rollback`].
+    ///
+    /// # Errors
+    /// When the database does not begin one.
+    pub async fn begin(&self) -> Result<Transaction, DbErr> {
+        let conn = self.core().conn.begin().await?;
+        Ok(Transaction::over(conn, None, self))
+    }
+}
+
+impl Transaction {
+    fn over(conn: DatabaseTransaction, parent: Option<Arc<Session>>, db: &CachedDb) -> Self {
+        Self {
+            session: Arc::new(Session::new(conn)),
+            parent,
+            db: db.clone(),
+        }
+    }
+
+    pub(crate) fn session(&self) -> &Arc<Session> {
+        &self.session
+    }
+
+    /// Runs `work` in a nested transaction, a savepoint: what it wrote is undone, in the database
+    /// and for the cache, if it returns `Err`.
+    ///
+    /// # Errors
+    /// As for [`CachedDb::transaction`].
+    pub async fn transaction<T, E>(
+        &self,
+        work: impl AsyncFnOnce(&Transaction) -> Result<T, E>,
+    ) -> Result<T, TransactionError<E>> {
+        let tx = self.begin().await.map_err(TransactionError::Begin)?;
+        tx.see_through(work).await
+    }
+
+    /// Begins a nested transaction, a savepoint. End it before you use this one again.
+    ///
+    /// # Errors
+    /// When the database does not begin one.
+    pub async fn begin(&self) -> Result<Transaction, DbErr> {
+        let conn = self.session.savepoint().await?;
+        Ok(Transaction::over(
+            conn,
+            Some(Arc::clone(&self.session)),
+            &self.db,
+        ))
+    }
+
+    async fn see_through<T, E>(
+        self,
+        work: impl AsyncFnOnce(&Transaction) -> Result<T, E>,
+    ) -> Result<T, TransactionError<E>> {
+        match work(&self).await {
+            Ok(value) => {
+                self.commit().await.map_err(TransactionError::Commit)?;
+                Ok(value)
+            }
+            Err(error) => {
+                // Without a COMMIT the server rolls back, asked or not.
+                let _ = self.rollback().await;
+                Err(TransactionError::Work(error))
+            }
+        }
+    }
+
+    /// Notes that a statement of your own changes a row; the cache learns of it at the commit.
+    pub fn invalidate<M: CachedEntity>(&self, id: impl IntoId<M>) {
+        let state = self.db.entity::<M>();
+        let key = state.keys.row(id.into_id());
+        self.session
+            .journal()
+            .note(key, state.change(Version::ZERO, None));
+    }
+
+    /// Notes that statements of your own may change any row of an entity.
+    pub fn invalidate_all<M: CachedEntity>(&self) {
+        let state = self.db.entity::<M>();
+        self.session
+            .journal()
+            .entities
+            .insert(Arc::clone(state.keys.prefix()));
+    }
+
+    /// Commits, and tells the cache: one round trip before the COMMIT and one after it, whatever
+    /// the number of rows.
+    ///
+    /// # Errors
+    /// Why it did not commit, or may not have.
+    pub async fn commit(self) -> Result<(), CommitError> {
+        let conn = self.session.end().await.ok_or(CommitError::Ended)?;
+        let journal = std::mem::take(&mut *self.session.journal());
+        if let Some(parent) = &self.parent {
+            let released = conn.commit().await;
+            parent.journal().absorb(journal, released.is_ok());
+            return released.map_err(|source| CommitError::Unknown { source });
+        }
+        let core = Arc::clone(self.db.core());
+        let committed = core.tasks.spawn({
+            let core = Arc::clone(&core);
+            async move { Commit::new(&core, journal).run(conn).await }
+        });
+        committed.await.unwrap_or(Err(CommitError::Aborted))
+    }
+
+    /// Rolls back. The cache is not concerned: it has not been told of anything.
+    ///
+    /// # Errors
+    /// When the database does not answer; it rolls back all the same.
+    pub async fn rollback(self) -> Result<(), DbErr> {
+        match self.session.end().await {
+            Some(conn) => conn.rollback().await,
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        // A repository made with `on` may outlive us; the transaction must not.
+        if self.session.try_drop() {
+            return;
+        }
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let session = Arc::clone(&self.session);
+            runtime.spawn(async move { drop(session.end().await) });
+        }
+    }
+}
+
+/// A COMMIT under way.
+struct Commit<'a> {
+    core: &'a Core,
+    token: Token,
+    changes: Vec<(Key, Change)>,
+    entities: HashSet<Arc<str>>,
+    /// Of each change, whether its key is blocked.
+    held: Vec<bool>,
+}
+
+impl<'a> Commit<'a> {
+    fn new(core: &'a Core, journal: Journal) -> Self {
+        let changes: Vec<_> = journal.keys.into_iter().collect();
+        let held = vec![false; changes.len()];
+        Self {
+            core,
+            token: Token::fresh(),
+            changes,
+            entities: journal.entities,
+            held,
+        }
+    }
+
+    async fn run(mut self, conn: DatabaseTransaction) -> Result<(), CommitError> {
+        let began = Instant::now();
+        if let Err(error) = self.block().await {
+            return self.give_up(conn, error).await;
+        }
+        let left = self.core.config.block.saturating_sub(began.elapsed());
+        if left.is_zero() {
+            return self.give_up(conn, CommitError::TooLate).await;
+        }
+        match self.send(conn, left).await {
+            Ok(()) => {
+                self.publish().await;
+                Ok(())
+            }
+            Err(source) => {
+                self.leave().await;
+                Err(CommitError::Unknown { source })
+            }
+        }
+    }
+
+    /// Blocks every key, in one round trip.
+    async fn block(&mut self) -> Result<(), CommitError> {
+        let config = &self.core.config;
+        let request = Block {
+            token: self.token,
+            block_ms: ms(config.block),
+            keep_ms: ms(config.keep),
+        };
+        let blocks = self
+            .changes
+            .iter()
+            .map(|(key, _)| self.core.tier.block(key, request));
+        let mut result = Ok(());
+        for (at, reply) in join_all(blocks).await.into_iter().enumerate() {
+            let (key, change) = &self.changes[at];
+            match reply {
+                Ok(Blocked::Held) => self.held[at] = true,
+                Ok(Blocked::Busy) => {
+                    result = Err(CommitError::Contended {
+                        key: key.to_string(),
+                    });
+                }
+                Err(source) if change.on_failure == OnCacheFailure::Refuse => {
+                    result = Err(CommitError::CacheUnavailable { source });
+                }
+                Err(_) => {}
+            }
+        }
+        result
+    }
+
+    async fn send(&self, conn: DatabaseTransaction, left: Duration) -> Result<(), DbErr> {
+        if self.changes.is_empty() {
+            return conn.commit().await;
+        }
+        match tokio::time::timeout(left, conn.commit()).await {
+            Ok(result) => result,
+            Err(_) => Err(DbErr::Custom(format!(
+                "no answer to COMMIT within {left:?}"
+            ))),
+        }
+    }
+
+    /// Tells the cache what was committed, in one round trip.
+    async fn publish(self) {
+        let keep_ms = ms(self.core.config.keep);
+        let dones = self
+            .changes
+            .iter()
+            .zip(&self.held)
+            .map(|((key, change), held)| {
+                change.stats.writes.add(1);
+                let outcome = match &change.put {
+                    Some(put) if *held && put.version >= change.floor => Outcome::Put {
+                        version: put.version,
+                        inserted: put.inserted,
+                        value: put.value.clone(),
+                    },
+                    Some(put) => Outcome::Invalidate {
+                        floor: change.floor.max(put.version),
+                    },
+                    None => Outcome::Invalidate {
+                        floor: change.floor,
+                    },
+                };
+                self.core.tier.done(
+                    key,
+                    Done {
+                        token: self.token,
+                        keep_ms,
+                        outcome,
+                    },
+                )
+            });
+        let replies = join_all(dones).await;
+        for ((key, change), reply) in self.changes.iter().zip(replies) {
+            match reply {
+                Ok(Published::Put) => change.stats.puts.add(1),
+                Ok(_) => change.stats.invalidations.add(1),
+                Err(_) => self.owe(key, change),
+            }
+        }
+        self.invalidate_entities().await;
+    }
+
+    /// The outcome is unknown: the blocks stay until they lapse, and keys without one are owed an
+    /// invalidation.
+    async fn leave(self) {
+        for ((key, change), held) in self.changes.iter().zip(&self.held) {
+            if !held {
+                self.owe(key, change);
+            }
+        }
+        self.invalidate_entities().await;
+    }
+
+    async fn give_up(
+        self,
+        conn: DatabaseTransaction,
+        error: CommitError,
+    ) -> Result<(), CommitError> {
+        // Without a COMMIT the server rolls back, asked or not.
+        let _ = conn.rollback().await;
+        let keep_ms = ms(self.core.config.keep);
+        let held = self
+            .changes
+            .iter()
+            .zip(&self.held)
+            .filter(|(_, held)| **held);
+        let releases = held.map(|((key, _), _)| {
+            let request = Done {
+                token: self.token,
+                keep_ms,
+                outcome: Outcome::RolledBack,
+            };
+            self.core.tier.done(key, request)
+        });
+        // Without an answer a block lapses by itself.
+        let _ = join_all(releases).await;
+        Err(error)
+    }
+
+    fn owe(&self, key: &Key, change: &Change) {
+        change.stats.unpublished.add(1);
+        let floor = change
+            .put
+            .as_ref()
+            .map_or(change.floor, |put| put.version.max(change.floor));
+        self.core.pending.owe(
+            key,
+            &change.prefix,
+            Owed {
+                token: self.token,
+                floor,
+            },
+        );
+    }
+
+    async fn invalidate_entities(&self) {
+        let keep_ms = ms(self.core.config.keep);
+        for prefix in &self.entities {
+            let outcome = Outcome::Invalidate {
+                floor: Version::ZERO,
+            };
+            let request = Done {
+                token: Token::fresh(),
+                keep_ms,
+                outcome,
+            };
+            if self
+                .core
+                .tier
+                .invalidate_all(prefix, request)
+                .await
+                .is_err()
+            {
+                self.core.pending.owe_all(prefix);
+            }
+        }
+    }
+}
+
+/// For statements of your own; see [`Transaction::invalidate`].
+#[async_trait]
+impl ConnectionTrait for Transaction {
+    fn get_database_backend(&self) -> DbBackend {
+        Executor::Shared(&self.session).get_database_backend()
+    }
+
+    async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
+        Executor::Shared(&self.session).execute_raw(statement).await
+    }
+
+    async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
+        Executor::Shared(&self.session)
+            .execute_unprepared(sql)
+            .await
+    }
+
+    async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
+        Executor::Shared(&self.session)
+            .query_one_raw(statement)
+            .await
+    }
+
+    async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
+        Executor::Shared(&self.session)
+            .query_all_raw(statement)
+            .await
+    }
+}
+
+impl fmt::Debug for Transaction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let changed = self.session.journal().keys.len();
+        f.debug_struct("Transaction")
+            .field("changed_rows", &changed)
+            .finish_non_exhaustive()
+    }
+}
