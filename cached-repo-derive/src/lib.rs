@@ -31,7 +31,7 @@ use crate::{diag::Diagnostics, model::Model};
 /// model needs no `Serialize` or `Deserialize`: the cache keeps the row, column by column, and
 /// what serde attributes on the model hide from a web API is still cached.
 ///
-/// ```ignore
+/// ```text
 /// #[derive(Clone, Debug, PartialEq, DeriveEntityModel, CachedEntity)]
 /// #[sea_orm(table_name = "user")]
 /// #[cached(ttl = "10m", negative_ttl = "30s")]

@@ -84,6 +84,13 @@ pub enum WriteError {
         /// The primary key.
         id: String,
     },
+    /// The write took so long that what protects its row in the cache might have lapsed. It was
+    /// rolled back; try again.
+    #[error("writing `{entity}` took longer than `block` allows; rolled back, try again")]
+    TooLate {
+        /// The entity's name.
+        entity: String,
+    },
     /// The database failed. Unless it was the connection that broke, nothing was written.
     #[error("writing `{entity}` failed: {source}")]
     Database {

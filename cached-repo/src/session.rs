@@ -16,7 +16,7 @@ use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, ExecResult,
     QueryResult, Statement, TransactionTrait, entity::prelude::async_trait::async_trait,
 };
-use tokio::sync::RwLock;
+use tokio::{sync::RwLock, time::Instant};
 
 use crate::{
     config::OnCacheFailure,
@@ -37,7 +37,7 @@ impl Scope {
     /// The connection to hand to SeaORM.
     pub(crate) fn executor<'a>(&'a self, pool: &'a DatabaseConnection) -> Executor<'a> {
         match self {
-            Self::Pool => Executor::Pool(pool),
+            Self::Pool => Executor::Pool(pool, None),
             Self::Transaction(session) => Executor::Shared(session),
         }
     }
@@ -137,20 +137,32 @@ impl Journal {
 }
 
 /// A connection for SeaORM, whatever is behind it.
+#[derive(Clone, Copy)]
 pub(crate) enum Executor<'a> {
-    /// Every statement commits by itself.
-    Pool(&'a DatabaseConnection),
+    /// Every statement commits by itself; several are committed together no later than the given
+    /// moment.
+    Pool(&'a DatabaseConnection, Option<Instant>),
     /// A transaction around a single write.
     Own(&'a DatabaseTransaction),
     /// The user's transaction.
     Shared(&'a Session),
 }
 
+impl Executor<'_> {
+    /// The same connection for a write that must be committed by `deadline`.
+    pub(crate) fn until(self, deadline: Instant) -> Self {
+        match self {
+            Self::Pool(conn, _) => Self::Pool(conn, Some(deadline)),
+            other => other,
+        }
+    }
+}
+
 /// Runs a method on whatever is behind an executor.
 macro_rules! on_connection {
     ($executor:expr, $conn:ident => $call:expr) => {
         match $executor {
-            Executor::Pool($conn) => $call,
+            Executor::Pool($conn, _) => $call,
             Executor::Own($conn) => $call,
             Executor::Shared(session) => match &*session.conn.read().await {
                 Some($conn) => $call,
@@ -164,7 +176,7 @@ macro_rules! on_connection {
 impl ConnectionTrait for Executor<'_> {
     fn get_database_backend(&self) -> DbBackend {
         match self {
-            Self::Pool(conn) => conn.get_database_backend(),
+            Self::Pool(conn, _) => conn.get_database_backend(),
             Self::Own(conn) => conn.get_database_backend(),
             Self::Shared(session) => session.backend,
         }

@@ -416,6 +416,22 @@ fn a_late_older_put_is_superseded() {
     assert_eq!(world.served().as_deref(), Some("three"));
 }
 
+/// Goal: raw SQL followed by `invalidate` is not undone by a write that committed before it and
+/// publishes after it.
+#[test]
+fn an_invalidation_from_outside_voids_the_puts_in_flight() {
+    let mut world = World::holding(1, "one");
+    world.block(1);
+    assert_eq!(world.invalidate(77, 0), Published::Invalidated);
+    assert_eq!(
+        world.lease(2),
+        Leased::Blocked,
+        "the write is still in flight"
+    );
+    assert_eq!(world.put(1, 2, "two"), Published::Invalidated);
+    assert_eq!(world.served(), None);
+}
+
 /// Goal: the number of writes in flight is bounded, and full means "not now", not "unprotected".
 #[test]
 fn too_many_writers_are_turned_away_and_lapse() {

@@ -321,6 +321,13 @@ pub fn done(cell: &mut Cell, now: Timestamp, request: Done) -> Published {
             }
         }
     }
+    if own.is_none() && matches!(request.outcome, Outcome::Invalidate { .. }) {
+        // Someone outside these writes says that the row has changed, perhaps after they have
+        // read what they would put. Their blocks stand, their puts do not.
+        for writer in &mut others {
+            writer.token = Token::VOID;
+        }
+    }
     let known = cell
         .as_ref()
         .map_or(Version::ZERO, |stored| floor(&stored.entry, now));

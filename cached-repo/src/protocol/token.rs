@@ -20,6 +20,10 @@ impl Token {
     /// Bytes of a token in an entry.
     pub const LEN: usize = 11;
 
+    /// The token of a write that may no longer put its row. No attempt has it: it is not spelt in
+    /// the digits of [`from_bits`](Self::from_bits).
+    pub const VOID: Self = Self([b'*'; Self::LEN]);
+
     /// A token that no other attempt has: 64 bits of a counter under a SipHash key that the
     /// operating system drew for this process.
     pub fn fresh() -> Self {

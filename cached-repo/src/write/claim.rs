@@ -4,6 +4,8 @@
 
 use std::{future::Future, sync::Arc};
 
+use tokio::time::Instant;
+
 use super::{
     commit::{Commit, Sql},
     pending::{Debt, Owed},
@@ -26,6 +28,8 @@ pub(super) struct Claim {
     key: Option<Key>,
     /// Whether the tier acknowledged the block.
     standing: Standing,
+    /// When the block lapses, at the earliest.
+    deadline: Instant,
 }
 
 enum Standing {
@@ -44,12 +48,14 @@ impl Claim {
         key: Option<Key>,
     ) -> Result<Self, WriteError> {
         let token = Token::fresh();
+        let deadline = Instant::now() + state.core.config.block;
         if let Scope::Transaction(session) = scope {
             let standing = Standing::Noted(Arc::clone(session));
             return Ok(Self {
                 token,
                 key,
                 standing,
+                deadline,
             });
         }
         let config = &state.core.config;
@@ -64,6 +70,7 @@ impl Claim {
                 token,
                 key: None,
                 standing: Standing::None,
+                deadline,
             });
         };
         let request = Block {
@@ -86,6 +93,7 @@ impl Claim {
             token,
             key: Some(key),
             standing,
+            deadline,
         })
     }
 
@@ -112,6 +120,11 @@ impl Claim {
             debt.paid();
         }
         sql
+    }
+
+    /// By when the SQL must be committed.
+    pub(super) fn deadline(&self) -> Instant {
+        self.deadline
     }
 
     /// Publishes what the SQL did; gives the row and whether publishing it is pending.

@@ -12,6 +12,7 @@ use sea_orm::{
     sea_query::{Expr, ExprTrait, Value},
     sqlx,
 };
+use tokio::time::Instant;
 
 use super::Verb;
 use crate::{
@@ -270,11 +271,16 @@ async fn atomically<T>(
     conn: &Executor<'_>,
     work: impl AsyncFnOnce(&Executor<'_>) -> Result<T, DbErr>,
 ) -> Result<T, Failure> {
-    let Executor::Pool(pool) = conn else {
+    let Executor::Pool(pool, deadline) = conn else {
         return work(conn).await.map_err(Failure::Nothing);
     };
     let tx = pool.begin().await.map_err(Failure::Nothing)?;
     match work(&Executor::Own(&tx)).await {
+        Ok(_) if deadline.is_some_and(|deadline| Instant::now() >= deadline) => {
+            // Without a COMMIT the server rolls back, asked or not.
+            let _ = tx.rollback().await;
+            Err(Failure::TooLate)
+        }
         Ok(value) => match tx.commit().await {
             Ok(()) => Ok(value),
             Err(error) => Err(Failure::Unknown(error)),
@@ -291,6 +297,8 @@ async fn atomically<T>(
 enum Failure {
     /// Nothing was written.
     Nothing(DbErr),
+    /// Nothing was written: it was not committed, because that took too long.
+    TooLate,
     /// It may have been, or may yet be.
     Unknown(DbErr),
 }
@@ -329,6 +337,9 @@ impl Failure {
     fn into_sql<M: CachedEntity>(self, state: &EntityState<M>) -> Sql<M> {
         match self {
             Self::Nothing(source) => Sql::Refused(WriteError::database(&state.name, source)),
+            Self::TooLate => Sql::Refused(WriteError::TooLate {
+                entity: state.name.clone(),
+            }),
             Self::Unknown(source) => Sql::Unknown(WriteError::database(&state.name, source)),
         }
     }

@@ -73,6 +73,7 @@ pub(crate) async fn row<M: CachedEntity>(
         let key = id.clone().map(|id| state.keys.row(id));
 
         let claim = Claim::stake(&state, &scope, key).await?;
+        let conn = conn.until(claim.deadline());
         let sql = async {
             match (verb, &id) {
                 (Verb::Update, Some(id)) => {
@@ -116,6 +117,7 @@ pub(crate) async fn delete<M: CachedEntity>(
             .await
             .map_err(|source| WriteError::database(&state.name, source))?;
         let claim = Claim::stake(&state, &scope, Some(key)).await?;
+        let conn = conn.until(claim.deadline());
         let sql = commit::delete(&state, &conn, &row, active.clone());
         let sql = claim.cover(&state, sql).await;
         claim.settle(&state, sql).await?;
@@ -140,6 +142,7 @@ pub(crate) async fn delete_by_id<M: CachedEntity>(
     carried_out(state, scope, |state, scope| async move {
         let conn = scope.executor(&state.core.conn);
         let claim = Claim::stake(&state, &scope, Some(state.keys.row(id.clone()))).await?;
+        let conn = conn.until(claim.deadline());
         let sql = claim
             .cover(&state, commit::delete_by_id(&state, &conn, id))
             .await;

@@ -2,7 +2,7 @@
 
 use crate::world::{
     Case, Faults,
-    Job::{Delete, DeleteById, Insert, InsertGeneratedKey, RollBack, Update},
+    Job::{Delete, DeleteById, Insert, InsertGeneratedKey, RawUpdate, RollBack, Update},
     Start::{Cold, KnownAbsent, Warm},
 };
 
@@ -215,6 +215,20 @@ pub(crate) const CASES: &[Case] = &[
         &[Update, Update],
         0,
         SLOW_COMMIT_LOST_DONE,
+    )),
+    acknowledged_only(case(
+        "update, raw update",
+        Warm,
+        &[Update, RawUpdate],
+        3,
+        LOST_DONE,
+    )),
+    acknowledged_only(case(
+        "delete by id, insert, raw update",
+        Warm,
+        &[DeleteById, Insert, RawUpdate],
+        2,
+        LOST_DONE,
     )),
 ];
 

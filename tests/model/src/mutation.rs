@@ -27,11 +27,12 @@ pub(crate) enum Mutation {
     BlockPrunesOthers,
     LapsedBlockKeepsValue,
     DeleteCachesAbsent,
+    InvalidateLeavesOthers,
 }
 
 impl Mutation {
     /// All of them, with what each does.
-    pub(crate) const ALL: [(Self, &'static str); 12] = [
+    pub(crate) const ALL: [(Self, &'static str); 13] = [
         (Self::FillWithoutLease, "fill without checking the lease"),
         (Self::FillBelowFloor, "no floor check in fill"),
         (Self::PutOnEmptyKey, "put allowed on an empty key"),
@@ -65,6 +66,10 @@ impl Mutation {
             "a timed-out block that keeps its value",
         ),
         (Self::DeleteCachesAbsent, "a delete that caches absent"),
+        (
+            Self::InvalidateLeavesOthers,
+            "an invalidation from outside that lets the writes in flight put",
+        ),
     ];
 
     pub(crate) fn lease(self, cell: &mut Cell, now: Timestamp, request: &Lease) -> Leased {
@@ -172,6 +177,18 @@ impl Mutation {
                         }
                     }
                 }
+            }
+            (Self::InvalidateLeavesOthers, Outcome::Invalidate { .. }) => {
+                let before = cell.clone();
+                let published = state::done(cell, now, request);
+                if let (Some(before), Some(after)) = (before, cell) {
+                    let kept = before.entry.claims.writers().iter();
+                    let kept = kept.filter(|writer| writer.token != token).copied();
+                    for (slot, was) in slots_mut(&mut after.entry.claims).iter_mut().zip(kept) {
+                        *slot = was;
+                    }
+                }
+                return published;
             }
             (Self::DeleteCachesAbsent, Outcome::Invalidate { floor }) => {
                 if let Publish::Deleted { state, .. } = publish

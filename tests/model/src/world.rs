@@ -49,8 +49,17 @@ pub(crate) enum Job {
     Insert,
     /// The database makes the key, so it is known only after the commit.
     InsertGeneratedKey,
+    /// Raw SQL that leaves the version alone, followed by `invalidate`.
+    RawUpdate,
     /// An update whose transaction is rolled back.
     RollBack,
+}
+
+impl Job {
+    /// Whether the key is known, and blocked, before the statement.
+    fn blocks(self) -> bool {
+        !matches!(self, Self::InsertGeneratedKey | Self::RawUpdate)
+    }
 }
 
 /// What may go wrong, and how often.
@@ -365,6 +374,7 @@ impl World {
                     },
                 )
             }
+            (Job::RawUpdate, version) => (version, Publish::Invalidate { floor: 0 }),
             (Job::Insert, None) => (Some(1), self.put(1, state, true)),
             (Job::InsertGeneratedKey, None) => (
                 Some(1),
@@ -468,7 +478,7 @@ impl World {
 
     fn steps_of_writer(&self, at: usize, steps: &mut Vec<Step>) {
         match self.writers[at] {
-            Writer::Waiting if self.case.writers[at] == Job::InsertGeneratedKey => {
+            Writer::Waiting if !self.case.writers[at].blocks() => {
                 steps.push(Step::Commit(at));
             }
             Writer::Waiting => steps.push(Step::Block(at)),
@@ -478,7 +488,7 @@ impl World {
                 }
             }
             Writer::Committed { acknowledged, .. } => {
-                let blocked = self.case.writers[at] != Job::InsertGeneratedKey;
+                let blocked = self.case.writers[at].blocks();
                 if !acknowledged && self.faults.late_done && blocked {
                     steps.push(Step::AcknowledgeUnpublished(at));
                 }

@@ -13,6 +13,11 @@ if entry then
     if writer.token == token then own = writer else others[#others + 1] = writer end
   end
 end
+if outcome == 'I' and not own then
+  -- Someone outside these writes says that the row has changed, perhaps after they have read what
+  -- they would put. Their blocks stand, their puts do not.
+  for _, writer in ipairs(others) do writer.text = VOID .. writer.text:sub(TOKEN + 1) end
+end
 local function disown()
   if own then reclaim(entry, claims_of(others)) end
 end

@@ -5,6 +5,8 @@
 local key = KEYS[1]
 local HEADER, TOKEN, SLOT = 58, 11, 24
 local ZERO = string.rep('0', 19)
+-- The token of a write that may no longer put its row.
+local VOID = string.rep('*', TOKEN)
 
 local function digits(width, number) return string.format('%0' .. width .. '.0f', number) end
 local function slot(token, deadline) return token .. digits(13, deadline) end
