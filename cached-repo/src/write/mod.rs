@@ -17,6 +17,7 @@
 //! Does not serve reads.
 
 mod claim;
+mod closing;
 mod commit;
 mod pending;
 pub(crate) mod transaction;
