@@ -37,6 +37,8 @@ pub(crate) struct FieldAttrs {
     pub(crate) version: Option<Span>,
     /// `#[cached(with = "module")]`.
     pub(crate) with: Option<With>,
+    /// `#[cached(generated)]`, where it was written.
+    pub(crate) generated: Option<Span>,
     /// `#[sea_orm(ignore)]`.
     pub(crate) ignored: bool,
     /// `#[sea_orm(primary_key)]`; the expanded form of a model does not carry it.
@@ -88,6 +90,10 @@ pub(crate) fn field_attrs(attrs: &[Attribute], diag: &mut Diagnostics) -> FieldA
             "version" => {
                 given.flag(diag);
                 read.version = Some(given.meta.path.span());
+            }
+            "generated" => {
+                given.flag(diag);
+                read.generated = Some(given.meta.path.span());
             }
             "with" => {
                 read.with = Some(With {

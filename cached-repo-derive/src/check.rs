@@ -20,6 +20,7 @@ pub(crate) fn check(model: &Model, diag: &mut Diagnostics) {
         version_is_an_integer(field, diag);
         version_is_encoded_by_us(field, diag);
         with_is_on_a_column(field, diag);
+        generated_is_the_databases(field, diag);
     }
 }
 
@@ -106,6 +107,22 @@ fn version_type_problem(ty: &Type) -> Option<String> {
         )),
         _ => None,
     }
+}
+
+fn generated_is_the_databases(field: &Field, diag: &mut Diagnostics) {
+    let Some(span) = field.attrs.generated else {
+        return;
+    };
+    let instead = if field.attrs.version.is_some() {
+        "the version is raised by every write already: remove `generated`"
+    } else if field.attrs.ignored {
+        "an ignored field is no column: remove `generated`"
+    } else if field.attrs.primary_key {
+        "a key that the database makes is left out of the insert (`NotSet`): remove `generated`"
+    } else {
+        return;
+    };
+    diag.error_at(span, instead);
 }
 
 fn version_is_encoded_by_us(field: &Field, diag: &mut Diagnostics) {

@@ -93,6 +93,7 @@ impl<'a> Expand<'a> {
         let schema = self.model.columns().map(fingerprint_text);
         let options = self.options();
         let version = self.version();
+        let generated = self.generated();
         let encode = self
             .model
             .columns()
@@ -115,6 +116,8 @@ impl<'a> Expand<'a> {
                 };
 
                 #version
+
+                #generated
 
                 fn encode(
                     &self,
@@ -154,6 +157,22 @@ impl<'a> Expand<'a> {
             value.as_ref().map(|value| quote!(#option: #value,))
         });
         quote!(__cached::EntityOptions { #(#given)* #rest })
+    }
+
+    fn generated(&self) -> TokenStream {
+        let generated = self
+            .model
+            .columns()
+            .filter(|field| field.attrs.generated.is_some());
+        let variants: Vec<_> = generated.map(Field::variant).collect();
+        if variants.is_empty() {
+            return TokenStream::new();
+        }
+        quote! {
+            fn is_generated(column: &__cached::ColumnOf<Self>) -> bool {
+                ::core::matches!(column, #(__cached::ColumnOf::<Self>::#variants)|*)
+            }
+        }
     }
 
     fn version(&self) -> TokenStream {

@@ -66,6 +66,7 @@ use crate::{diag::Diagnostics, model::Model};
 /// |---|---|
 /// | `version` | the column counts the writes of its row: every write checks it and adds one. `i16`, `i32`, `i64`, `u32` or `u64`; not part of the primary key; one per model |
 /// | `with = "module"` | the column is encoded by `module::serialize` and `module::deserialize`, in serde's convention for `with` |
+/// | `generated` | only the database writes the column (`GENERATED ALWAYS AS …`): inserts and saves leave it out |
 ///
 /// # What it reads of SeaORM's attributes
 ///

@@ -38,7 +38,11 @@ const MODEL_KEYS: &[Key] = &[
     key("crate", "crate = \"path::to::cached_repo\""),
 ];
 
-const FIELD_KEYS: &[Key] = &[key("version", "version"), key("with", "with = \"module\"")];
+const FIELD_KEYS: &[Key] = &[
+    key("version", "version"),
+    key("with", "with = \"module\""),
+    key("generated", "generated"),
+];
 
 /// Where a `#[cached(…)]` stands.
 #[derive(Clone, Copy)]

@@ -142,7 +142,8 @@ pub enum OnCacheFailure {
     #[default]
     Proceed,
     /// Fail with [`WriteError::CacheUnavailable`](crate::WriteError::CacheUnavailable) before
-    /// anything is written.
+    /// anything is written; a transaction that has changed rows of repositories is rolled back with
+    /// [`CommitError::CacheUnavailable`](crate::CommitError::CacheUnavailable).
     Refuse,
 }
 

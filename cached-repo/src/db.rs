@@ -3,7 +3,8 @@
 //! Invariants:
 //! - A repository's state is per entity and per `CachedDb`, never global: two of them never share
 //!   a flight, a counter or a setting.
-//! - Everything that runs in the background is joined by [`CachedDb::shutdown`].
+//! - Writes, loads, refreshes and owed invalidations that run in the background are joined by
+//!   [`CachedDb::shutdown`].
 
 use std::{
     any::{Any, TypeId},
@@ -323,7 +324,16 @@ impl<M: CachedEntity> EntityState<M> {
             stats: Arc::clone(&self.stats),
             on_failure: self.core.config.on_cache_failure,
             floor,
+            raw: false,
             put,
+        }
+    }
+
+    /// A change by statements of the user's own.
+    pub(crate) fn raw_change(&self) -> Change {
+        Change {
+            raw: true,
+            ..self.change(Version::ZERO, None)
         }
     }
 

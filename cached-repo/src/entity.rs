@@ -59,6 +59,11 @@ pub trait CachedEntity:
         None
     }
 
+    /// Whether only the database writes the column: `#[cached(generated)]`.
+    fn is_generated(_column: &ColumnOf<Self>) -> bool {
+        false
+    }
+
     /// Appends every column, in declaration order.
     ///
     /// # Errors

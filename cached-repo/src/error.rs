@@ -91,7 +91,8 @@ pub enum WriteError {
         /// The entity's name.
         entity: String,
     },
-    /// The database failed. Unless it was the connection that broke, nothing was written.
+    /// The database failed. If it refused the statement, nothing was written; if the connection
+    /// broke or the answer could not be read, it may have been.
     #[error("writing `{entity}` failed: {source}")]
     Database {
         /// The entity's name.
@@ -99,7 +100,7 @@ pub enum WriteError {
         /// What SeaORM said.
         source: DbErr,
     },
-    /// The row was committed, and the model's `after_save` or `after_delete` then failed.
+    /// The row was written (in a transaction: not committed yet), and the model's `after_save` or `after_delete` then failed.
     #[error("`{entity}` was written, but its hook failed: {source}")]
     AfterHook {
         /// The entity's name.
@@ -190,6 +191,9 @@ pub enum Error {
     /// The cache could not be told.
     #[error(transparent)]
     Cache(#[from] CacheError),
+    /// A transaction did not commit.
+    #[error(transparent)]
+    Commit(#[from] crate::CommitError),
     /// A setting is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),

@@ -8,15 +8,22 @@
 use std::{
     collections::{HashMap, HashSet},
     fmt,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use parking_lot::Mutex;
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, ExecResult,
-    QueryResult, Statement, TransactionTrait, entity::prelude::async_trait::async_trait,
+    QueryResult, RuntimeErr, Statement, TransactionTrait,
+    entity::prelude::async_trait::async_trait, sqlx,
 };
-use tokio::{sync::RwLock, time::Instant};
+use tokio::{
+    sync::{Notify, RwLock},
+    time::Instant,
+};
 
 use crate::{
     config::OnCacheFailure,
@@ -49,38 +56,145 @@ pub(crate) struct Session {
     conn: RwLock<Option<DatabaseTransaction>>,
     backend: DbBackend,
     journal: Mutex<Journal>,
+    /// The transaction around this savepoint.
+    parent: Option<Arc<Session>>,
+    /// Nothing may be committed any more: the database has rolled back by itself, or a statement
+    /// was given up while it ran, and nobody knows what it did.
+    doomed: AtomicBool,
+    /// A savepoint is open, and statements go there.
+    nested: AtomicBool,
+    /// That savepoint was dropped, and is being undone.
+    undoing: AtomicBool,
+    ended: AtomicBool,
+    resumed: Notify,
 }
 
 impl Session {
-    pub(crate) fn new(conn: DatabaseTransaction) -> Self {
+    pub(crate) fn new(conn: DatabaseTransaction, parent: Option<Arc<Self>>) -> Self {
         Self {
             backend: conn.get_database_backend(),
             conn: RwLock::new(Some(conn)),
             journal: Mutex::default(),
+            parent,
+            doomed: AtomicBool::new(false),
+            nested: AtomicBool::new(false),
+            undoing: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
+            resumed: Notify::new(),
         }
     }
 
-    /// Begins a nested transaction.
+    /// Begins a nested transaction. Until it has ended, statements of this one are refused.
     pub(crate) async fn savepoint(&self) -> Result<DatabaseTransaction, DbErr> {
-        match &*self.conn.read().await {
-            Some(conn) => conn.begin().await,
-            None => Err(ended()),
+        let conn = self.conn.read().await;
+        let conn = conn.as_ref().ok_or_else(ended)?;
+        self.ready().await?;
+        // One that fails midway may have rolled this one back.
+        let running = Running(self);
+        let nested = conn.begin().await?;
+        running.finished();
+        self.nested.store(true, Ordering::SeqCst);
+        Ok(nested)
+    }
+
+    pub(crate) fn parent(&self) -> Option<&Arc<Self>> {
+        self.parent.as_ref()
+    }
+
+    /// Whether it can go on now.
+    pub(crate) fn check(&self) -> Result<(), DbErr> {
+        if self.is_doomed() {
+            let why = "the transaction was given up after an earlier error; roll it back";
+            return Err(DbErr::Custom(why.into()));
         }
+        if self.nested.load(Ordering::SeqCst) {
+            let why = "a nested transaction is open; use it, or end it first";
+            return Err(DbErr::Custom(why.into()));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn is_doomed(&self) -> bool {
+        self.doomed.load(Ordering::SeqCst)
+    }
+
+    /// Nothing of it may be committed any more.
+    pub(crate) fn doom(&self) {
+        self.doomed.store(true, Ordering::SeqCst);
+    }
+
+    /// The savepoint has ended: statements of this transaction may go on.
+    pub(crate) fn resume(&self) {
+        self.undoing.store(false, Ordering::SeqCst);
+        self.nested.store(false, Ordering::SeqCst);
+        self.resumed.notify_waiters();
+    }
+
+    /// Whether it can go on, once a savepoint that was dropped has been undone.
+    pub(crate) async fn ready(&self) -> Result<(), DbErr> {
+        if self.undoing.load(Ordering::SeqCst) {
+            self.idle().await;
+        }
+        self.check()
+    }
+
+    /// The savepoint was dropped: statements wait until it has been undone.
+    pub(crate) fn wait_for_nested(&self) {
+        self.undoing.store(true, Ordering::SeqCst);
+    }
+
+    /// Waits until no savepoint is open.
+    pub(crate) async fn idle(&self) {
+        loop {
+            let resumed = self.resumed.notified();
+            if !self.nested.load(Ordering::SeqCst) {
+                return;
+            }
+            resumed.await;
+        }
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::SeqCst)
     }
 
     /// Takes the transaction away from its repositories, after the statements that run.
     pub(crate) async fn end(&self) -> Option<DatabaseTransaction> {
-        self.conn.write().await.take()
+        let conn = self.conn.write().await.take();
+        self.ended.store(true, Ordering::SeqCst);
+        conn
     }
 
-    /// Rolls back at once if no statement runs; says whether one does.
+    /// Rolls back at once if no statement and no savepoint is open; says whether it did.
     pub(crate) fn try_drop(&self) -> bool {
+        if self.nested.load(Ordering::SeqCst) {
+            return false;
+        }
         match self.conn.try_write() {
             Ok(mut conn) => {
                 drop(conn.take());
+                self.ended.store(true, Ordering::SeqCst);
                 true
             }
             Err(_) => false,
+        }
+    }
+
+    /// Learns from a statement that failed.
+    fn failed(&self, error: &DbErr) {
+        // PostgreSQL refuses everything after an error, and answers a COMMIT with a rollback.
+        // MySQL rolls all of it back on a deadlock, and then commits each statement by itself.
+        let deadlock = || sql_state(error).is_some_and(|state| state == "40001");
+        match self.backend {
+            DbBackend::Postgres => self.doom(),
+            DbBackend::MySql if deadlock() => {
+                let mut session = Some(self);
+                while let Some(doomed) = session {
+                    doomed.doom();
+                    session = doomed.parent.as_deref();
+                }
+            }
+            _ => {}
         }
     }
 
@@ -91,7 +205,7 @@ impl Session {
 }
 
 /// What a transaction has changed, by key.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Journal {
     pub(crate) keys: HashMap<Key, Change>,
     /// Prefixes of entities any row of which may have changed.
@@ -99,17 +213,21 @@ pub(crate) struct Journal {
 }
 
 /// What is to be published of one key.
+#[derive(Clone)]
 pub(crate) struct Change {
     pub(crate) prefix: Arc<str>,
     pub(crate) stats: Arc<EntityStats>,
     pub(crate) on_failure: OnCacheFailure,
     /// Nothing below may be stored.
     pub(crate) floor: Version,
+    /// Statements of the user's own may change the row, so that no row may be stored.
+    pub(crate) raw: bool,
     /// The row as it was last written, if it may be stored.
     pub(crate) put: Option<Put>,
 }
 
 /// A row to be stored.
+#[derive(Clone)]
 pub(crate) struct Put {
     pub(crate) version: Version,
     pub(crate) inserted: bool,
@@ -119,11 +237,20 @@ pub(crate) struct Put {
 impl Journal {
     /// Adds what came later.
     pub(crate) fn note(&mut self, key: Key, later: Change) {
-        let floor = self
-            .keys
-            .get(&key)
-            .map_or(later.floor, |earlier| earlier.floor.max(later.floor));
-        self.keys.insert(key, Change { floor, ..later });
+        let (floor, raw) = match self.keys.get(&key) {
+            Some(earlier) => (earlier.floor.max(later.floor), earlier.raw | later.raw),
+            None => (later.floor, later.raw),
+        };
+        let put = later.put.filter(|_| !raw);
+        self.keys.insert(
+            key,
+            Change {
+                floor,
+                raw,
+                put,
+                ..later
+            },
+        );
     }
 
     /// Adds what a savepoint changed; without its rows if it is not known to have held.
@@ -165,7 +292,13 @@ macro_rules! on_connection {
             Executor::Pool($conn, _) => $call,
             Executor::Own($conn) => $call,
             Executor::Shared(session) => match &*session.conn.read().await {
-                Some($conn) => $call,
+                Some($conn) => {
+                    session.ready().await?;
+                    let running = Running(session);
+                    let result = $call;
+                    running.finished();
+                    result.inspect_err(|error| session.failed(error))
+                }
                 None => Err(ended()),
             },
         }
@@ -196,6 +329,34 @@ impl ConnectionTrait for Executor<'_> {
 
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
         on_connection!(self, conn => conn.query_all_raw(statement).await)
+    }
+}
+
+/// A statement that runs; if it is given up before it has finished, so is its transaction.
+struct Running<'a>(&'a Session);
+
+impl Running<'_> {
+    fn finished(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.doom();
+    }
+}
+
+/// The SQLSTATE that the database answered with.
+pub(crate) fn sql_state(error: &DbErr) -> Option<String> {
+    let (DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error))) =
+        error
+    else {
+        return None;
+    };
+    match &**error {
+        sqlx::Error::Database(answer) => answer.code().map(Into::into),
+        _ => None,
     }
 }
 

@@ -105,7 +105,8 @@ counters! {
         puts,
         /// Entries that a write or a caller invalidated.
         invalidations,
-        /// Writes that committed while the cache could not be told; see `pending`.
+        /// Times the cache could not be told of a change, which is owed to it since; see
+        /// [`CachedDb::pending_invalidations`](crate::CachedDb::pending_invalidations).
         unpublished,
     }
 }

@@ -442,10 +442,10 @@ async fn a_commit_without_redis_follows_the_policy() {
     );
 }
 
-/// Goal: a COMMIT that fails (a deferred constraint, here) leaves every row readable and nothing
-/// stale, whatever its outcome may have been.
+/// Goal: a COMMIT that the database refuses (a deferred constraint, here) leaves every row readable
+/// and nothing stale.
 #[tokio::test]
-async fn a_failed_commit_serves_nothing_stale() {
+async fn a_refused_commit_serves_nothing_stale() {
     let world = World::new(Backend::Postgres, Tier::Redis).await;
     world.create_table(user::Entity).await;
     let deferred = "ALTER TABLE \"user\" ADD CONSTRAINT distinct_names UNIQUE (name) \
@@ -470,8 +470,163 @@ async fn a_failed_commit_serves_nothing_stale() {
         .await;
     assert!(matches!(
         failed,
-        Err(TransactionError::Commit(CommitError::Unknown { .. }))
+        Err(TransactionError::Commit(CommitError::Refused { .. }))
     ));
     assert_eq!(*users.find_by_id(bob.id).await.unwrap().unwrap(), bob);
     assert_eq!(*users.find_by_id(ada.id).await.unwrap().unwrap(), ada);
+}
+
+/// Goal: PostgreSQL answers the COMMIT of a failed transaction with "done" and rolls back; nothing
+/// of it reaches the cache, and the caller is told.
+#[tokio::test]
+async fn a_swallowed_error_does_not_publish_what_was_rolled_back() {
+    let world = World::new(Backend::Postgres, Tier::Redis).await;
+    world.create_table(user::Entity).await;
+    let db = world.db().await;
+    let users = user::Repository::new(&db);
+    let ada = users.insert(named("ada")).await.unwrap().into_model();
+
+    let ended = db
+        .transaction(async |tx| -> Result<(), WriteError> {
+            let users = users.on(tx);
+            users
+                .update_with(ada.id, |ada| ada.name = Set("Eve".into()))
+                .await?;
+            users.insert(named("ada")).await.unwrap_err();
+            Ok(())
+        })
+        .await;
+    assert!(matches!(
+        ended,
+        Err(TransactionError::Commit(CommitError::RolledBack { .. }))
+    ));
+    assert_eq!(*users.find_by_id(ada.id).await.unwrap().unwrap(), ada);
+
+    // In a savepoint the error costs the savepoint only.
+    db.transaction(async |tx| -> Result<(), WriteError> {
+        let failed = tx
+            .transaction(async |nested| users.on(nested).insert(named("ada")).await.map(drop))
+            .await;
+        failed.unwrap_err();
+        users
+            .on(tx)
+            .update_with(ada.id, |ada| ada.name = Set("Ada L.".into()))
+            .await?;
+        Ok(())
+    })
+    .await
+    .unwrap();
+    assert_eq!(
+        users.find_by_id(ada.id).await.unwrap().unwrap().name,
+        "Ada L."
+    );
+}
+
+everywhere!(statements_go_to_the_open_savepoint_or_nowhere);
+/// Goal: while a nested transaction is open the outer one takes neither statements nor a commit, so
+/// that what a savepoint undoes is never noted outside it.
+async fn statements_go_to_the_open_savepoint_or_nowhere(world: World) {
+    world.create_table(user::Entity).await;
+    let db = world.db().await;
+    let users = user::Repository::new(&db);
+    let ada = users.insert(named("ada")).await.unwrap().into_model();
+
+    let tx = db.begin().await.unwrap();
+    let nested = tx.begin().await.unwrap();
+    let error = users.on(&tx).save(ada.clone()).await.unwrap_err();
+    assert!(
+        error.to_string().contains("a nested transaction is open"),
+        "{error}"
+    );
+    users.on(&nested).save(ada.clone()).await.unwrap();
+    drop(nested);
+    // A savepoint that was dropped is undone before the outer one goes on.
+    let saved = users.on(&tx).save(ada.clone()).await.unwrap();
+    assert_eq!(saved.version, 2);
+    tx.commit().await.unwrap();
+    assert_eq!(users.find_by_id(ada.id).await.unwrap().unwrap().version, 2);
+
+    let tx = db.begin().await.unwrap();
+    users.on(&tx).save(saved.into_model()).await.unwrap();
+    let nested = tx.begin().await.unwrap();
+    let refused = tx.commit().await;
+    assert!(
+        matches!(refused, Err(CommitError::RolledBack { .. })),
+        "{refused:?}"
+    );
+    nested.commit().await.unwrap();
+    // The connections come back: none is kept by a transaction that nobody has any more.
+    for _ in 0..20 {
+        db.begin().await.unwrap().rollback().await.unwrap();
+    }
+    assert_eq!(
+        users
+            .fresh()
+            .find_by_id(ada.id)
+            .await
+            .unwrap()
+            .unwrap()
+            .version,
+        2
+    );
+}
+
+/// Goal: a write that was given up inside a transaction may have happened, so the transaction
+/// cannot commit any more, and nothing stale is served.
+#[tokio::test]
+async fn a_write_that_was_given_up_takes_its_transaction_with_it() {
+    let world = World::new(Backend::Postgres, Tier::Redis).await;
+    world.create_table(user::Entity).await;
+    let db = world.db().await;
+    let users = user::Repository::new(&db);
+    let ada = users.insert(named("ada")).await.unwrap().into_model();
+    let lock = db.begin().await.unwrap();
+    users
+        .on(&lock)
+        .update_with(ada.id, |ada| ada.name = Set("first".into()))
+        .await
+        .unwrap();
+
+    let tx = db.begin().await.unwrap();
+    let inside = users.on(&tx);
+    {
+        // It waits for the row lock until it is dropped.
+        let save = inside.save(ada.clone());
+        let given_up = tokio::time::timeout(std::time::Duration::from_millis(50), save).await;
+        given_up.unwrap_err();
+    }
+    lock.commit().await.unwrap();
+    assert!(matches!(
+        tx.commit().await,
+        Err(CommitError::RolledBack { .. })
+    ));
+    assert_eq!(
+        users.find_by_id(ada.id).await.unwrap().unwrap().name,
+        "first"
+    );
+}
+
+/// Goal: transactions, nested ones too, run in spawned tasks: their futures are `Send`.
+#[tokio::test]
+async fn transactions_run_in_spawned_tasks() {
+    let world = World::new(Backend::Sqlite, Tier::Memory).await;
+    world.create_table(user::Entity).await;
+    let db = world.db().await;
+    let users = user::Repository::new(&db);
+    let id = tokio::spawn({
+        let (db, users) = (db.clone(), users.clone());
+        async move {
+            db.transaction(async |tx| -> Result<i64, TransactionError<WriteError>> {
+                tx.transaction(async |nested| -> Result<i64, WriteError> {
+                    Ok(users.on(nested).insert(named("ada")).await?.id)
+                })
+                .await
+            })
+            .await
+            .unwrap()
+        }
+    })
+    .await
+    .unwrap();
+    assert_eq!(users.find_by_id(id).await.unwrap().unwrap().name, "ada");
 }

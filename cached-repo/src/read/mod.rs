@@ -14,7 +14,7 @@
 //! - Only a SELECT that began after its lease was granted is stored.
 //! - A cache that fails, or cannot be trusted for a key, costs a SELECT, never an error.
 //!
-//! Does not write rows and does not know what a transaction is.
+//! Does not write rows. Inside a transaction it only asks the database.
 
 pub(crate) mod aside;
 mod flight;
@@ -215,7 +215,12 @@ impl<M: CachedEntity> Query<M> {
             match self.lease(Want::Refresh).await {
                 Answer::Granted(tenure) => return Some(tenure),
                 Answer::Wait => self.invalidate(Version::ZERO).await,
-                Answer::Hit(_) | Answer::Blocked | Answer::Unknown => break,
+                // What a write in flight puts may be older than what this call is to show.
+                Answer::Blocked => {
+                    self.invalidate(Version::ZERO).await;
+                    break;
+                }
+                Answer::Hit(_) | Answer::Unknown => break,
             }
         }
         None

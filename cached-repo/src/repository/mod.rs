@@ -43,8 +43,10 @@ impl<M: CachedEntity> Repository<M> {
     #[must_use]
     pub fn on(&self, tx: &Transaction) -> Self {
         Self {
+            // The transaction's own: it decides which cache is told.
+            state: tx.db().entity::<M>(),
+            policy: self.policy,
             scope: Scope::Transaction(Arc::clone(tx.session())),
-            ..self.clone()
         }
     }
 

@@ -18,7 +18,8 @@ impl<M: CachedEntity> Repository<M> {
         self.query(id.into_id()).find().await
     }
 
-    /// Loads a row from the database into the cache, whatever the cache holds.
+    /// Loads a row from the database into the cache, whatever the cache holds. Inside a transaction
+    /// it is only read.
     ///
     /// # Errors
     /// When the database fails.

@@ -16,8 +16,8 @@ const LONGEST_RETRY_PAUSE: Duration = Duration::from_millis(100);
 impl<M: CachedEntity> Repository<M> {
     /// Inserts a row and returns it as the database has it.
     ///
-    /// A version that is not set starts at 1. If the active model (or its `before_save`) names
-    /// the key, the row is cached at once, else its first read caches it.
+    /// A version that is not set starts at 1. A versioned row whose key is named by the active model
+    /// (or its `before_save`) is cached at once, any other by its first read.
     ///
     /// # Errors
     /// When the database refuses the row, or the cache is down and the policy is to refuse.
@@ -110,7 +110,7 @@ impl<M: CachedEntity> Repository<M> {
     }
 
     /// Tells the cache that a row was written past the library. No later read, by any process,
-    /// returns what the cache held before.
+    /// returns what the cache held before. Inside a transaction, from its commit on.
     ///
     /// # Errors
     /// When the cache cannot be told now; the invalidation is remembered and replayed.

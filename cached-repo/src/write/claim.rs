@@ -50,6 +50,11 @@ impl Claim {
         let token = Token::fresh();
         let deadline = Instant::now() + state.core.config.block;
         if let Scope::Transaction(session) = scope {
+            if let Some(key) = &key {
+                // Before the SQL: whatever becomes of it, it may have changed the row.
+                let change = state.change(Version::ZERO, None);
+                session.journal().note(key.clone(), change);
+            }
             let standing = Standing::Noted(Arc::clone(session));
             return Ok(Self {
                 token,

@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use sea_orm::{DatabaseTransaction, DbErr};
 use tokio::time::Instant;
 
-use super::pending::Owed;
+use super::{commit::database_refused, pending::Owed};
 use crate::{
     TierError,
     config::OnCacheFailure,
@@ -25,6 +25,20 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CommitError {
+    /// An error before made it impossible, or a nested transaction is still open. It was rolled
+    /// back, or is when the nested one ends.
+    #[error("rolled back: {source}")]
+    RolledBack {
+        /// What stands in the way.
+        source: DbErr,
+    },
+    /// The database refused the COMMIT: a deferred constraint, a serialization failure. It was
+    /// rolled back.
+    #[error("the database refused the commit: {source}")]
+    Refused {
+        /// What SeaORM said.
+        source: DbErr,
+    },
     /// It has ended already. Nothing was written.
     #[error("the transaction has already ended")]
     Ended,
@@ -93,6 +107,10 @@ impl<'a> Commit<'a> {
             Ok(()) => {
                 self.publish().await;
                 Ok(())
+            }
+            Err(source) if database_refused(&source) => {
+                self.release().await;
+                Err(CommitError::Refused { source })
             }
             Err(source) => {
                 self.leave().await;
@@ -204,6 +222,12 @@ impl<'a> Commit<'a> {
     ) -> Result<(), CommitError> {
         // Without a COMMIT the server rolls back, asked or not.
         let _ = conn.rollback().await;
+        self.release().await;
+        Err(error)
+    }
+
+    /// Takes the blocks off: nothing was written.
+    async fn release(self) {
         let keep_ms = ms(self.core.config.keep);
         let held = self
             .changes
@@ -220,7 +244,6 @@ impl<'a> Commit<'a> {
         });
         // Without an answer a block lapses by itself.
         let _ = join_all(releases).await;
-        Err(error)
     }
 
     fn owe(&self, key: &Key, change: &Change) {

@@ -8,7 +8,7 @@
 
 use sea_orm::{
     ActiveModelTrait, ActiveValue, ColumnTrait, ConnectionTrait, DbBackend, DbErr, EntityTrait,
-    QueryFilter, QuerySelect, RuntimeErr, TransactionTrait, ValidatedUpdateOne,
+    Iterable, QueryFilter, QuerySelect, RuntimeErr, TransactionTrait, ValidatedUpdateOne,
     sea_query::{Expr, ExprTrait, Value},
     sqlx,
 };
@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::Verb;
 use crate::{
-    ActiveModelOf, CachedEntity, Id, WriteError, db::EntityState, protocol::Version,
+    ActiveModelOf, CachedEntity, ColumnOf, Id, WriteError, db::EntityState, protocol::Version,
     session::Executor,
 };
 
@@ -71,6 +71,7 @@ pub(super) async fn insert<M: CachedEntity>(
     conn: &Executor<'_>,
     mut active: ActiveModelOf<M>,
 ) -> Sql<M> {
+    leave_generated_columns::<M>(&mut active);
     if let Some(column) = M::version_column()
         && active.is_not_set(column)
     {
@@ -106,6 +107,7 @@ pub(super) async fn update<M: CachedEntity>(
     id: &Id<M>,
     expected: Option<Value>,
 ) -> Sql<M> {
+    leave_generated_columns::<M>(&mut active);
     if let Some(column) = M::version_column() {
         active.not_set(column);
     }
@@ -347,7 +349,7 @@ impl Failure {
 
 /// Whether the database itself answered that it did not do it. A statement that commits by itself
 /// has then written nothing, unless the answer was that the server is in trouble.
-fn database_refused(error: &DbErr) -> bool {
+pub(super) fn database_refused(error: &DbErr) -> bool {
     let (DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error))) =
         error
     else {
@@ -366,6 +368,13 @@ fn database_refused(error: &DbErr) -> bool {
         // SQLite's result codes; the low byte of an I/O error is 10.
         Some(code) => code.parse::<u32>().is_ok_and(|code| code & 0xff != 10),
         None => false,
+    }
+}
+
+/// Leaves the columns that only the database writes out of a statement.
+fn leave_generated_columns<M: CachedEntity>(active: &mut ActiveModelOf<M>) {
+    for column in ColumnOf::<M>::iter().filter(M::is_generated) {
+        active.not_set(column);
     }
 }
 

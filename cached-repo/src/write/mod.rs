@@ -7,8 +7,8 @@
 //!                        └── outcome unknown ─ leave the block until it lapses
 //! ```
 //! Invariants:
-//! - A write runs in a task of its own once it has begun: a caller that goes away leaves neither
-//!   an open block nor an unpublished commit behind.
+//! - Outside a transaction a write runs in a task of its own once it has begun: a caller that goes
+//!   away leaves neither an open block nor an unpublished commit behind.
 //! - A row is put only under a block of its own; without one it is invalidated.
 //! - What could not be published is pending, and this process does not serve those keys.
 //! - While an outcome is unknown its block stays: the statement may still commit, and until the
@@ -162,10 +162,10 @@ pub(crate) async fn invalidate<M: CachedEntity>(
     scope: &Scope,
     key: Key,
 ) -> Result<(), CacheError> {
-    if let Scope::Transaction(session) = scope {
-        session
-            .journal()
-            .note(key, state.change(Version::ZERO, None));
+    if let Scope::Transaction(session) = scope
+        && !session.has_ended()
+    {
+        session.journal().note(key, state.raw_change());
         return Ok(());
     }
     let owed = Owed {
@@ -181,7 +181,9 @@ pub(crate) async fn invalidate_all<M: CachedEntity>(
     state: &Arc<EntityState<M>>,
     scope: &Scope,
 ) -> Result<(), CacheError> {
-    if let Scope::Transaction(session) = scope {
+    if let Scope::Transaction(session) = scope
+        && !session.has_ended()
+    {
         session
             .journal()
             .entities

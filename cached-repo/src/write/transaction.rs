@@ -7,7 +7,12 @@
 //!        what it changed
 //! ```
 //! Invariants:
-//! - Nothing reaches the cache before the blocks, so a rollback before them leaves no trace.
+//! - No row reaches the cache before the blocks, so a rollback before them leaves no trace. (A
+//!   conflict met on the way invalidates its key at once, as outside; that needs no undoing.)
+//! - A key is noted before its statement is sent, so that a statement that was given up or whose
+//!   answer could not be read is published all the same.
+//! - After an error that cost the database's transaction, a statement that was given up, or while a
+//!   savepoint is open, nothing is committed: a COMMIT could be answered with "done" all the same.
 //! - No COMMIT is sent after a block may have lapsed, by this process's monotonic clock.
 //! - From the blocks on, a task of its own sees it through, whatever becomes of the caller.
 //! - What a rolled-back savepoint wrote is not published: its journal goes with it.
@@ -25,8 +30,7 @@ use super::closing::Commit;
 pub use super::closing::CommitError;
 use crate::{
     CachedDb, CachedEntity, IntoId,
-    protocol::Version,
-    session::{Executor, Session},
+    session::{Executor, Journal, Session},
 };
 
 /// A database transaction whose writes reach the cache when, and only when, it commits.
@@ -37,7 +41,6 @@ use crate::{
 #[must_use = "a transaction that is dropped is rolled back"]
 pub struct Transaction {
     session: Arc<Session>,
-    parent: Option<Arc<Session>>,
     db: CachedDb,
 }
 
@@ -114,10 +117,13 @@ impl CachedDb {
 impl Transaction {
     fn over(conn: DatabaseTransaction, parent: Option<Arc<Session>>, db: &CachedDb) -> Self {
         Self {
-            session: Arc::new(Session::new(conn)),
-            parent,
+            session: Arc::new(Session::new(conn, parent)),
             db: db.clone(),
         }
+    }
+
+    pub(crate) fn db(&self) -> &CachedDb {
+        &self.db
     }
 
     pub(crate) fn session(&self) -> &Arc<Session> {
@@ -171,9 +177,7 @@ impl Transaction {
     pub fn invalidate<M: CachedEntity>(&self, id: impl IntoId<M>) {
         let state = self.db.entity::<M>();
         let key = state.keys.row(id.into_id());
-        self.session
-            .journal()
-            .note(key, state.change(Version::ZERO, None));
+        self.session.journal().note(key, state.raw_change());
     }
 
     /// Notes that statements of your own may change any row of an entity.
@@ -191,43 +195,97 @@ impl Transaction {
     /// # Errors
     /// Why it did not commit, or may not have.
     pub async fn commit(self) -> Result<(), CommitError> {
+        if let Err(source) = self.session.ready().await {
+            // A nested transaction that is still open keeps this one until it ends.
+            return Err(CommitError::RolledBack { source });
+        }
         let conn = self.session.end().await.ok_or(CommitError::Ended)?;
         let journal = std::mem::take(&mut *self.session.journal());
-        if let Some(parent) = &self.parent {
-            let released = conn.commit().await;
-            parent.journal().absorb(journal, released.is_ok());
-            return released.map_err(|source| CommitError::Unknown { source });
-        }
         let core = Arc::clone(self.db.core());
+        let session = Arc::clone(&self.session);
         let committed = core.tasks.spawn({
             let core = Arc::clone(&core);
-            async move { Commit::new(&core, journal).run(conn).await }
+            async move {
+                match session.parent() {
+                    Some(parent) => release(conn, journal, parent).await,
+                    None => Commit::new(&core, journal).run(conn).await,
+                }
+            }
         });
         committed.await.unwrap_or(Err(CommitError::Aborted))
     }
 
-    /// Rolls back. The cache is not concerned: it has not been told of anything.
+    /// Rolls back. The cache is not concerned: it has been told of no change.
     ///
     /// # Errors
     /// When the database does not answer; it rolls back all the same.
     pub async fn rollback(self) -> Result<(), DbErr> {
+        if self.session.check().is_err() && !self.session.is_doomed() {
+            // Dropping it now waits for the nested transaction, and then rolls back.
+            return Ok(());
+        }
         match self.session.end().await {
-            Some(conn) => conn.rollback().await,
+            Some(conn) => undo(conn, self.session.parent()).await,
             None => Ok(()),
         }
     }
 }
 
+/// Ends a savepoint whose changes stay.
+async fn release(
+    conn: DatabaseTransaction,
+    journal: Journal,
+    parent: &Session,
+) -> Result<(), CommitError> {
+    // Whatever becomes of it, the parent invalidates what was changed; it stores the rows only if
+    // it is known that they stay.
+    parent.journal().absorb(journal.clone(), false);
+    let released = conn.commit().await;
+    match &released {
+        Ok(()) => parent.journal().absorb(journal, true),
+        Err(_) => parent.doom(),
+    }
+    parent.resume();
+    released.map_err(|source| CommitError::RolledBack { source })
+}
+
+/// Rolls back, to the savepoint if it is one.
+async fn undo(conn: DatabaseTransaction, parent: Option<&Arc<Session>>) -> Result<(), DbErr> {
+    let undone = conn.rollback().await;
+    if let Some(parent) = parent {
+        if undone.is_err() {
+            parent.doom();
+        }
+        parent.resume();
+    }
+    undone
+}
+
 impl Drop for Transaction {
     fn drop(&mut self) {
-        // A repository made with `on` may outlive us; the transaction must not.
-        if self.session.try_drop() {
+        if self.session.has_ended() {
             return;
         }
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            let session = Arc::clone(&self.session);
-            runtime.spawn(async move { drop(session.end().await) });
+        // A repository made with `on` may outlive us; the transaction must not.
+        if self.session.parent().is_none() && self.session.try_drop() {
+            return;
         }
+        // A savepoint is undone for certain before its parent goes on, and a transaction whose
+        // savepoint is open is undone after it.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
+        if let Some(parent) = self.session.parent() {
+            parent.wait_for_nested();
+        }
+        let session = Arc::clone(&self.session);
+        runtime.spawn(async move {
+            session.idle().await;
+            if let Some(conn) = session.end().await {
+                // Without a COMMIT the server rolls back, asked or not.
+                let _ = undo(conn, session.parent()).await;
+            }
+        });
     }
 }
 

@@ -16,7 +16,8 @@ macro_rules! invoice {
                 pub net: i64,
                 /// A trigger writes it.
                 pub changes: i64,
-                /// The database computes it.
+                /// The database computes it, and takes no other value for it.
+                #[cached(generated)]
                 pub gross: Option<i64>,
                 #[cached(version)]
                 pub version: i64,
@@ -25,18 +26,7 @@ macro_rules! invoice {
             #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
             pub enum Relation {}
 
-            /// The database computes `gross`, and takes no other value for it.
-            #[async_trait::async_trait]
-            impl ActiveModelBehavior for ActiveModel {
-                async fn before_save<C: ConnectionTrait>(
-                    mut self,
-                    _: &C,
-                    _insert: bool,
-                ) -> Result<Self, DbErr> {
-                    self.gross = sea_orm::ActiveValue::NotSet;
-                    Ok(self)
-                }
-            }
+            impl ActiveModelBehavior for ActiveModel {}
         }
     };
 }

@@ -171,7 +171,8 @@ impl Lane {
             }
             Some(error) => {
                 self.stats.failures.add(1);
-                if error.is_unrecoverable_error() || error.is_io_error() {
+                let demoted = error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly);
+                if demoted || error.is_unrecoverable_error() || error.is_io_error() {
                     self.broken(generation);
                 }
                 Err(TierError::Failed(error.to_string()))
