@@ -103,19 +103,20 @@ impl Session {
 
     /// Whether it can go on now.
     pub(crate) fn check(&self) -> Result<(), DbErr> {
-        if self.is_doomed() {
+        if self.doomed.load(Ordering::SeqCst) {
             let why = "the transaction was given up after an earlier error; roll it back";
             return Err(DbErr::Custom(why.into()));
         }
-        if self.nested.load(Ordering::SeqCst) {
+        if self.has_nested() {
             let why = "a nested transaction is open; use it, or end it first";
             return Err(DbErr::Custom(why.into()));
         }
         Ok(())
     }
 
-    pub(crate) fn is_doomed(&self) -> bool {
-        self.doomed.load(Ordering::SeqCst)
+    /// Whether a savepoint is open.
+    pub(crate) fn has_nested(&self) -> bool {
+        self.nested.load(Ordering::SeqCst)
     }
 
     /// Nothing of it may be committed any more.
@@ -147,7 +148,7 @@ impl Session {
     pub(crate) async fn idle(&self) {
         loop {
             let resumed = self.resumed.notified();
-            if !self.nested.load(Ordering::SeqCst) {
+            if !self.has_nested() {
                 return;
             }
             resumed.await;
@@ -167,7 +168,7 @@ impl Session {
 
     /// Rolls back at once if no statement and no savepoint is open; says whether it did.
     pub(crate) fn try_drop(&self) -> bool {
-        if self.nested.load(Ordering::SeqCst) {
+        if self.has_nested() {
             return false;
         }
         match self.conn.try_write() {
@@ -347,7 +348,7 @@ impl Drop for Running<'_> {
     }
 }
 
-/// The SQLSTATE that the database answered with.
+/// What the database itself answered: an SQLSTATE, or SQLite's result code.
 pub(crate) fn sql_state(error: &DbErr) -> Option<String> {
     let (DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error))) =
         error

@@ -8,16 +8,17 @@
 
 use sea_orm::{
     ActiveModelTrait, ActiveValue, ColumnTrait, ConnectionTrait, DbBackend, DbErr, EntityTrait,
-    Iterable, QueryFilter, QuerySelect, RuntimeErr, TransactionTrait, ValidatedUpdateOne,
+    Iterable, QueryFilter, QuerySelect, TransactionTrait, ValidatedUpdateOne,
     sea_query::{Expr, ExprTrait, Value},
-    sqlx,
 };
 use tokio::time::Instant;
 
 use super::Verb;
 use crate::{
-    ActiveModelOf, CachedEntity, ColumnOf, Id, WriteError, db::EntityState, protocol::Version,
-    session::Executor,
+    ActiveModelOf, CachedEntity, ColumnOf, Id, WriteError,
+    db::EntityState,
+    protocol::Version,
+    session::{Executor, sql_state},
 };
 
 /// What became of a write's SQL.
@@ -350,15 +351,7 @@ impl Failure {
 /// Whether the database itself answered that it did not do it. A statement that commits by itself
 /// has then written nothing, unless the answer was that the server is in trouble.
 pub(super) fn database_refused(error: &DbErr) -> bool {
-    let (DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error))) =
-        error
-    else {
-        return false;
-    };
-    let sqlx::Error::Database(answer) = &**error else {
-        return false;
-    };
-    match answer.code().as_deref() {
+    match sql_state(error).as_deref() {
         // SQLSTATE: connection, system and internal errors, shutdown, completion unknown, and
         // what MySQL has no class for.
         Some(state) if state.len() == 5 => {

@@ -200,6 +200,12 @@ impl Transaction {
             return Err(CommitError::RolledBack { source });
         }
         let conn = self.session.end().await.ok_or(CommitError::Ended)?;
+        // A statement that still ran in another task may have failed meanwhile.
+        if let Err(source) = self.session.check() {
+            // Without a COMMIT the server rolls back, asked or not.
+            let _ = undo(conn, self.session.parent()).await;
+            return Err(CommitError::RolledBack { source });
+        }
         let journal = std::mem::take(&mut *self.session.journal());
         let core = Arc::clone(self.db.core());
         let session = Arc::clone(&self.session);
@@ -220,7 +226,7 @@ impl Transaction {
     /// # Errors
     /// When the database does not answer; it rolls back all the same.
     pub async fn rollback(self) -> Result<(), DbErr> {
-        if self.session.check().is_err() && !self.session.is_doomed() {
+        if self.session.has_nested() {
             // Dropping it now waits for the nested transaction, and then rolls back.
             return Ok(());
         }
