@@ -13,7 +13,7 @@ pub(crate) mod redis;
 
 use std::fmt;
 
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, try_join_all};
 
 use crate::protocol::{
     Entry, Key, Timestamp,
@@ -60,6 +60,15 @@ pub(crate) trait Tier: fmt::Debug + Send + Sync {
 
     /// Reads what a key holds.
     fn get<'a>(&'a self, key: &'a Key) -> Reply<'a, Held>;
+
+    /// Reads what several keys hold, in their order, as one operation: all of them or none.
+    ///
+    /// A key whose value the server cannot hand over as bytes may be [`Held::Nothing`] here
+    /// where [`get`](Self::get) says [`Held::Foreign`]; either is a miss.
+    #[allow(dead_code, reason = "finds of several rows are about to use it")]
+    fn get_many<'a>(&'a self, keys: &'a [Key]) -> Reply<'a, Vec<Held>> {
+        Box::pin(try_join_all(keys.iter().map(|key| self.get(key))))
+    }
 
     /// [`crate::protocol::state::lease`].
     fn lease<'a>(&'a self, key: &'a Key, request: Lease) -> Reply<'a, Leased>;

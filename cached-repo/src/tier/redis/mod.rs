@@ -27,6 +27,8 @@ use crate::{
     telemetry::TierStats,
 };
 
+/// Keys that one MGET asks for; a server serves nobody else meanwhile.
+const KEYS_PER_MGET: usize = 512;
 /// Keys that one step of [`RedisTier::invalidate_all`] looks at.
 const SCAN_COUNT: usize = 500;
 
@@ -76,12 +78,32 @@ impl Tier for RedisTier {
             let mut cmd = redis::cmd("GET");
             cmd.arg(key.as_str());
             match self.lane.query(&cmd).await {
-                Ok(Raw(None)) => Ok(Held::Nothing),
-                Ok(Raw(Some(bytes))) => {
-                    Ok(Entry::from_bytes(&bytes).map_or(Held::Foreign, Held::Entry))
-                }
+                Ok(raw) => Ok(held(raw)),
                 Err(TierError::Failed(why)) if why.contains("WRONGTYPE") => Ok(Held::Foreign),
                 Err(error) => Err(error),
+            }
+        })
+    }
+
+    /// `MGET`s, sent together. To them a value of another type than a string is no value.
+    fn get_many<'a>(&'a self, keys: &'a [Key]) -> Reply<'a, Vec<Held>> {
+        Box::pin(async move {
+            if keys.is_empty() {
+                return Ok(Vec::new());
+            }
+            let mut pipeline = redis::pipe();
+            for keys in keys.chunks(KEYS_PER_MGET) {
+                let cmd = pipeline.cmd("MGET");
+                for key in keys {
+                    cmd.arg(key.as_str());
+                }
+            }
+            let replies: Vec<Vec<Raw>> = self.lane.pipeline(&pipeline).await?;
+            let values: Vec<Held> = replies.into_iter().flatten().map(held).collect();
+            if values.len() == keys.len() {
+                Ok(values)
+            } else {
+                Err(TierError::Failed("MGET: wrong number of values".into()))
             }
         })
     }
@@ -136,6 +158,13 @@ impl Tier for RedisTier {
             }
         })
     }
+}
+
+/// What the bytes under a key stand for.
+fn held(Raw(bytes): Raw) -> Held {
+    bytes.map_or(Held::Nothing, |bytes| {
+        Entry::from_bytes(&bytes).map_or(Held::Foreign, Held::Entry)
+    })
 }
 
 impl std::fmt::Debug for RedisTier {
