@@ -15,6 +15,7 @@ use syn::{
 
 use crate::{
     diag::Diagnostics,
+    lookup::{self, Kind, Wanted},
     option::{self, Given, Level, Zero, skip_value},
 };
 
@@ -28,6 +29,8 @@ pub(crate) struct ModelAttrs {
     pub(crate) reload_after_write: bool,
     pub(crate) repository: Option<Ident>,
     pub(crate) krate: Option<Path>,
+    /// `#[cached(unique(a, b))]` and `#[cached(index(a, b))]`.
+    pub(crate) lookups: Vec<Wanted>,
 }
 
 /// The options on a field.
@@ -39,6 +42,16 @@ pub(crate) struct FieldAttrs {
     pub(crate) with: Option<With>,
     /// `#[cached(generated)]`, where it was written.
     pub(crate) generated: Option<Span>,
+    /// `#[cached(unique)]`.
+    pub(crate) unique: Option<Wanted>,
+    /// `#[cached(index)]`.
+    pub(crate) index: Option<Wanted>,
+    /// `#[cached(normalize = "function")]`.
+    pub(crate) normalize: Option<Normalize>,
+    /// `#[sea_orm(unique)]`.
+    pub(crate) sea_unique: bool,
+    /// `#[sea_orm(unique_key = "group")]`, perhaps several.
+    pub(crate) unique_keys: Vec<LitStr>,
     /// `#[sea_orm(ignore)]`.
     pub(crate) ignored: bool,
     /// `#[sea_orm(primary_key)]`; the expanded form of a model does not carry it.
@@ -53,6 +66,12 @@ pub(crate) struct FieldAttrs {
 pub(crate) struct With {
     pub(crate) span: Span,
     pub(crate) module: Option<Path>,
+}
+
+/// `#[cached(normalize = "function")]`, where it was written; no function if it was not a path.
+pub(crate) struct Normalize {
+    pub(crate) span: Span,
+    pub(crate) function: Option<Path>,
 }
 
 /// Reads the attributes of the struct.
@@ -75,6 +94,13 @@ pub(crate) fn model_attrs(attrs: &[Attribute], diag: &mut Diagnostics) -> ModelA
             "repository" => {
                 read.repository = parsed(given, "the name of a type", Ident::parse, diag);
             }
+            "unique" => read
+                .lookups
+                .extend(lookup::wanted(given, Kind::Unique, diag)),
+            "index" => {
+                let kind = Kind::Index { max_rows: None };
+                read.lookups.extend(lookup::wanted(given, kind, diag));
+            }
             "crate" => read.krate = parsed(given, "a path", Path::parse_mod_style, diag),
             other => unreachable!("`{other}` is in the list of options and is not read"),
         }
@@ -94,6 +120,16 @@ pub(crate) fn field_attrs(attrs: &[Attribute], diag: &mut Diagnostics) -> FieldA
             "generated" => {
                 given.flag(diag);
                 read.generated = Some(given.meta.path.span());
+            }
+            "unique" => read.unique = lookup::wanted(given, Kind::Unique, diag),
+            "index" => {
+                read.index = lookup::wanted(given, Kind::Index { max_rows: None }, diag);
+            }
+            "normalize" => {
+                read.normalize = Some(Normalize {
+                    span: given.meta.path.span(),
+                    function: parsed(given, "the path of a function", Path::parse_mod_style, diag),
+                });
             }
             "with" => {
                 read.with = Some(With {
@@ -121,6 +157,10 @@ fn sea_orm(read: &mut FieldAttrs, meta: &ParseNestedMeta<'_>) {
         read.ignored = true;
     } else if meta.path.is_ident("primary_key") {
         read.primary_key = true;
+    } else if meta.path.is_ident("unique") {
+        read.sea_unique = true;
+    } else if meta.path.is_ident("unique_key") {
+        read.unique_keys.extend(text());
     } else if meta.path.is_ident("enum_name") {
         read.enum_name = text().and_then(|name| name.parse().ok());
     } else if meta.path.is_ident("column_name") {

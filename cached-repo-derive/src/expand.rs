@@ -6,11 +6,14 @@
 
 use std::time::Duration;
 
-use proc_macro2::{Literal, Span, TokenStream};
+use proc_macro2::{Literal, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
-use syn::{Ident, Path, parse_quote, spanned::Spanned};
+use syn::{Path, parse_quote, spanned::Spanned};
 
-use crate::model::{Codec, Field, Model, Versioning};
+use crate::{
+    finders,
+    model::{Codec, Field, Model, Versioning},
+};
 
 /// Expands a model to its impls and its repository.
 pub(crate) fn expand(model: &Model) -> TokenStream {
@@ -20,6 +23,7 @@ pub(crate) fn expand(model: &Model) -> TokenStream {
     let entity = expand.entity();
     let versioned = expand.versioned();
     let repository = expand.repository();
+    let finders = finders::methods(model, krate);
     quote! {
         const _: () = {
             use #krate::__private as __cached;
@@ -28,6 +32,7 @@ pub(crate) fn expand(model: &Model) -> TokenStream {
             #versioned
         };
         #repository
+        #finders
     }
 }
 
@@ -94,6 +99,7 @@ impl<'a> Expand<'a> {
         let options = self.options();
         let version = self.version();
         let generated = self.generated();
+        let lookups = finders::definitions(self.model);
         let encode = self
             .model
             .columns()
@@ -118,6 +124,8 @@ impl<'a> Expand<'a> {
                 #version
 
                 #generated
+
+                #lookups
 
                 fn encode(
                     &self,
@@ -208,10 +216,7 @@ impl<'a> Expand<'a> {
     fn repository(&self) -> TokenStream {
         let Self { model, krate, .. } = self;
         let (vis, model_ident) = (&model.vis, &model.ident);
-        let name = match &model.attrs.repository {
-            Some(name) => name.clone(),
-            None => Ident::new("Repository", Span::call_site()),
-        };
+        let name = model.repository();
         let about = format!(
             " The cached repository of [`{model_ident}`]; its methods are those of \
              [`cached_repo::Repository`]({krate}::Repository).",

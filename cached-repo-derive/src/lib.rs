@@ -1,7 +1,8 @@
 //! `#[derive(CachedEntity)]`, the derive macro of `cached-repo`.
 //!
-//! A visible pipeline, one file per step: `attr` (with `option`) reads the attributes, `model`
-//! is what was understood, `check` holds the rules between options, `expand` writes the code.
+//! A visible pipeline, one file per step: `attr` (with `option`) reads the attributes, `model` (with `lookup`)
+//! is what was understood, `check` holds the rules between options, `expand` (with `finders`) writes the
+//! code.
 //! `diag` collects the errors of all steps; after an error, `fallback` takes out of the model
 //! whatever the error was about, and the rest is still expanded.
 //!
@@ -13,6 +14,8 @@ mod check;
 mod diag;
 mod expand;
 mod fallback;
+mod finders;
+mod lookup;
 mod model;
 mod option;
 #[cfg(test)]
@@ -56,6 +59,8 @@ use crate::{diag::Diagnostics, model::Model};
 /// | `negative_ttl = "30s"` | how long the absence of a row is remembered; `"0s"` turns it off | the `CachedDb`'s |
 /// | `stale_ttl = "1m"` | how long after its `ttl` a row may still be served while it is loaded again; `"0s"` turns it off | the `CachedDb`'s |
 /// | `name = "user"` | the entity's part of a cache key | the table's name |
+/// | `unique(a, b)` | the columns are unique together: generates `find_by_a_and_b` and, for many at a time, `find_by_a_and_bs`; repeatable | |
+/// | `index(a, b)` | generates `find_all_by_a_and_b`; `max_rows = 100` bounds how many rows of one search are kept; repeatable | |
 /// | `reload_after_write` | read the row again in the transaction of a write: for triggers and generated columns that `RETURNING` does not show | off |
 /// | `repository = "Users"` | the name of the generated type | `Repository` |
 /// | `crate = "path"` | where `cached-repo` is, if it was renamed or re-exported | `::cached_repo` |
@@ -65,19 +70,25 @@ use crate::{diag::Diagnostics, model::Model};
 /// | option | meaning |
 /// |---|---|
 /// | `version` | the column counts the writes of its row: every write checks it and adds one. `i16`, `i32`, `i64`, `u32` or `u64`; not part of the primary key; one per model |
+/// | `unique` | as SeaORM's: generates `find_by_<field>` and `find_by_<field>s` |
+/// | `index` | generates `find_all_by_<field>`; `index(max_rows = 100)` bounds how many rows of one search are kept |
+/// | `normalize = "function"` | `fn(&str) -> String` that gives all texts one spelling which the database calls equal, for columns under a collation that ignores case, say |
 /// | `with = "module"` | the column is encoded by `module::serialize` and `module::deserialize`, in serde's convention for `with` |
 /// | `generated` | only the database writes the column (`GENERATED ALWAYS AS …`): inserts and saves leave it out |
 ///
 /// # What it reads of SeaORM's attributes
 ///
 /// `ignore` (the field is no column: it is not cached, and is `Default::default()` in a row from
-/// the cache), `primary_key`, `column_name` and `enum_name`.
+/// the cache), `primary_key`, `unique`, `unique_key` (its columns are found by together, under the
+/// group's name), `column_name` and `enum_name`.
+///
+/// Methods of one's own choice of name: `unique(name = "handle")`, `index(a, b, name = "team")`.
 ///
 /// # What it generates
 ///
 /// `impl CachedEntity` (and `Versioned`) for the model, and a newtype around
-/// `cached_repo::Repository<Model>`, as visible as the model, with `new`, `with` and
-/// `fresh`; it dereferences to the repository it wraps.
+/// `cached_repo::Repository<Model>`, as visible as the model, with `new`, `with`,
+/// `fresh` and the methods that find by `unique` and `index`; it dereferences to the repository it wraps.
 ///
 /// A change of the columns' names, types or order changes the model's schema fingerprint, and
 /// entries that were written before read as misses.

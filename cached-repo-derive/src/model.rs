@@ -2,11 +2,13 @@
 //! it will be expanded.
 
 use heck::ToUpperCamelCase;
+use proc_macro2::Span;
 use syn::{Data, DeriveInput, Fields, Generics, Ident, Path, Type, Visibility, ext::IdentExt};
 
 use crate::{
     attr::{self, FieldAttrs, ModelAttrs},
     diag::Diagnostics,
+    lookup::{self, Lookup},
     option,
 };
 
@@ -17,6 +19,8 @@ pub(crate) struct Model {
     pub(crate) attrs: ModelAttrs,
     pub(crate) fields: Vec<Field>,
     pub(crate) versioning: Versioning,
+    /// What rows are found by besides their key.
+    pub(crate) lookups: Vec<Lookup>,
 }
 
 /// One field of the struct.
@@ -65,13 +69,24 @@ impl Model {
             .iter()
             .position(|field| field.attrs.version.is_some())
             .map_or(Versioning::None, Versioning::Column);
-        Some(Self {
+        let mut model = Self {
             ident: input.ident.clone(),
             vis: input.vis.clone(),
             attrs,
             fields,
             versioning,
-        })
+            lookups: Vec::new(),
+        };
+        model.lookups = lookup::collect(&model, diag);
+        Some(model)
+    }
+
+    /// The name of the generated repository.
+    pub(crate) fn repository(&self) -> Ident {
+        match &self.attrs.repository {
+            Some(name) => name.clone(),
+            None => Ident::new("Repository", Span::call_site()),
+        }
     }
 
     /// The fields that are columns of the table, in declaration order.

@@ -22,10 +22,24 @@ const MIN_DURATION: Duration = Duration::from_millis(1);
 pub(crate) struct Key {
     pub(crate) name: &'static str,
     pub(crate) example: &'static str,
+    /// Whether it may be given several times.
+    repeats: bool,
 }
 
 const fn key(name: &'static str, example: &'static str) -> Key {
-    Key { name, example }
+    Key {
+        name,
+        example,
+        repeats: false,
+    }
+}
+
+const fn list_of(name: &'static str, example: &'static str) -> Key {
+    Key {
+        name,
+        example,
+        repeats: true,
+    }
 }
 
 const MODEL_KEYS: &[Key] = &[
@@ -35,11 +49,16 @@ const MODEL_KEYS: &[Key] = &[
     key("name", "name = \"user\""),
     key("reload_after_write", "reload_after_write"),
     key("repository", "repository = \"Users\""),
+    list_of("unique", "unique(team_id, name)"),
+    list_of("index", "index(team_id, active)"),
     key("crate", "crate = \"path::to::cached_repo\""),
 ];
 
 const FIELD_KEYS: &[Key] = &[
     key("version", "version"),
+    key("unique", "unique"),
+    key("index", "index"),
+    key("normalize", "normalize = \"str::to_lowercase\""),
     key("with", "with = \"module\""),
     key("generated", "generated"),
 ];
@@ -112,7 +131,7 @@ pub(crate) fn for_each(
                     unknown(level, &word, &meta.path, diag);
                     skip_value(meta.input);
                 }
-                Some(key) if seen.contains(&key.name) => {
+                Some(key) if !key.repeats && seen.contains(&key.name) => {
                     diag.error(
                         &meta.path,
                         format!("`{word}` is given twice: remove one of the two"),
@@ -189,7 +208,7 @@ impl Given<'_> {
 
     /// Reads `key = "value"`.
     pub(crate) fn string(&self, diag: &mut Diagnostics) -> Option<LitStr> {
-        let Key { name, example } = self.key;
+        let Key { name, example, .. } = self.key;
         match self.value(diag)? {
             Expr::Lit(ExprLit {
                 lit: Lit::Str(text),
@@ -207,7 +226,7 @@ impl Given<'_> {
 
     /// Reads `key = "10m"`; `zero` says whether zero means something.
     pub(crate) fn duration(&self, zero: Zero, diag: &mut Diagnostics) -> Option<Duration> {
-        let Key { name, example } = self.key;
+        let Key { name, example, .. } = self.key;
         let literal = match self.value(diag)? {
             Expr::Lit(ExprLit {
                 lit: Lit::Str(text),
@@ -254,7 +273,7 @@ impl Given<'_> {
 
     /// The expression after `=`.
     fn value(&self, diag: &mut Diagnostics) -> Option<Expr> {
-        let Key { name, example } = self.key;
+        let Key { name, example, .. } = self.key;
         if !self.meta.input.peek(Token![=]) {
             let rest = skip_value(self.meta.input);
             let path = &self.meta.path;

@@ -1,14 +1,16 @@
 //! What generated code may call. No semver promise: only `cached-repo-derive` of the same
 //! version uses it.
 
-pub use sea_orm;
+pub use sea_orm::{self, Value};
 pub use serde;
 
 pub use crate::entity::{
-    CachedEntity, CachedField, ColumnOf, Definition, EntityOptions, VersionField, Versioned,
+    CachedEntity, CachedField, ColumnOf, Definition, EntityOptions, Id, LookupColumn, LookupDef,
+    LookupKind, VersionField, Versioned,
 };
 pub use crate::protocol::{Column, RowDecoder, RowEncoder, RowError, Version};
-pub use crate::{CachedDb, Repository};
+pub use crate::repository::lookups::{find_all, find_each, find_one};
+pub use crate::{Cached, CachedDb, ReadError, Repository};
 
 /// The schema fingerprint: FNV-1a over the ordered `name:type` texts, folded to 32 bits.
 pub const fn fingerprint(columns: &[&str]) -> u32 {

@@ -77,6 +77,9 @@ pub struct Config {
     /// How many invalidations are remembered while the cache is down; beyond it, whole entities
     /// are distrusted. Default: 100,000.
     pub pending_capacity: usize,
+    /// How many rows of one search by an index are kept; longer lists are served from the database.
+    /// `#[cached(index(max_rows = 100))]` says otherwise for one index. Default: 1,000.
+    pub index_max_rows: usize,
     /// How many bytes the in-process tier keeps. Default: 64 MiB.
     pub memory_capacity_bytes: u64,
 }
@@ -100,6 +103,7 @@ impl Default for Config {
             on_cache_failure: OnCacheFailure::Proceed,
             update_attempts: 10,
             pending_capacity: 100_000,
+            index_max_rows: 1_000,
             memory_capacity_bytes: 64 * 1024 * 1024,
         }
     }
@@ -126,6 +130,7 @@ impl fmt::Debug for Config {
             .field("on_cache_failure", &self.on_cache_failure)
             .field("update_attempts", &self.update_attempts)
             .field("pending_capacity", &self.pending_capacity)
+            .field("index_max_rows", &self.index_max_rows)
             .field("memory_capacity_bytes", &self.memory_capacity_bytes)
             .finish()
     }

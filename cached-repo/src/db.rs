@@ -15,18 +15,16 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use sea_orm::{
-    DatabaseConnection, DbBackend, EntityName,
-    sea_query::{FromValueTuple, IntoValueTuple, Value as SqlValue},
-};
+use sea_orm::{DatabaseConnection, EntityName, sea_query::FromValueTuple};
 use tokio_util::task::TaskTracker;
 
 use crate::{
     CachedEntity, ConfigError, Id,
     clock::Clock,
     config::{Config, OnCacheFailure, ReadPolicy},
-    protocol::{Key, KeySpace, RowError, Version, seal_row, state::Value},
-    read::{Flights, Flown, ms},
+    lookup,
+    protocol::{Key, KeySpace, LookupSpace, RowError, Version, seal_row, state::Value},
+    read::{Flights, Flown, ms, search::Rows},
     session::{Change, Put},
     telemetry::{ConnectionStats, EntityStats, Stats, TierStats},
     tier::{Tier, memory::MemoryTier},
@@ -118,6 +116,7 @@ impl CachedDb {
             core.tasks.close();
             core.tasks.wait().await;
             core.tasks.reopen();
+            core.pending.hurry();
             core.pending.drained().await;
         };
         match tokio::time::timeout(limit, drained).await {
@@ -282,8 +281,11 @@ pub(crate) struct EntityState<M: CachedEntity> {
     pub(crate) core: Arc<Core>,
     pub(crate) name: String,
     pub(crate) keys: KeySpace,
+    /// The keys of each of [`CachedEntity::lookups`].
+    pub(crate) hints: Vec<LookupSpace>,
     pub(crate) policy: ReadPolicy,
     pub(crate) flights: Flights<Flown<M>>,
+    pub(crate) searches: Flights<Rows<M>>,
     /// Keys that a background task reloads.
     pub(crate) refreshing: Mutex<HashSet<Key>>,
     pub(crate) stats: Arc<EntityStats>,
@@ -302,12 +304,15 @@ impl<M: CachedEntity> EntityState<M> {
                 }
             }
         };
+        let keys = KeySpace::new(&core.config.namespace, &name);
         Self {
-            keys: KeySpace::new(&core.config.namespace, &name),
+            hints: lookup::spaces::<M>(&keys),
+            keys,
             policy: ReadPolicy::of(&core.config, options),
             core,
             name,
             flights: Flights::new(),
+            searches: Flights::new(),
             refreshing: Mutex::default(),
             stats: Arc::default(),
         }
@@ -317,12 +322,18 @@ impl<M: CachedEntity> EntityState<M> {
         self.keys.row(row.get_primary_key_value())
     }
 
-    /// A change that a transaction makes to a row of this entity.
+    /// What a write does when the cache cannot be told of it.
+    pub(crate) fn on_failure(&self) -> OnCacheFailure {
+        self.core.config.on_cache_failure
+    }
+
+    /// A change to a key of this entity.
     pub(crate) fn change(&self, floor: Version, put: Option<Put>) -> Change {
         Change {
             prefix: Arc::clone(self.keys.prefix()),
             stats: Arc::clone(&self.stats),
-            on_failure: self.core.config.on_cache_failure,
+            on_failure: self.on_failure(),
+            writes: 0,
             floor,
             raw: false,
             put,
@@ -365,29 +376,6 @@ impl<M: CachedEntity> EntityState<M> {
     /// A TTL less a random share of it, so that rows stored together do not expire together.
     pub(crate) fn jittered_ms(&self, ttl: Duration) -> u64 {
         ms(ttl.mul_f64(1.0 - self.core.config.ttl_jitter * fastrand::f64())).max(1)
-    }
-
-    /// Whether a row has one key text only. MySQL and MariaDB compare texts by collations that
-    /// ignore case and trailing spaces unless told otherwise; and everywhere one moment has many
-    /// time zones, and one decimal many scales.
-    pub(crate) fn spelling_is_exact(&self, id: &Id<M>) -> bool {
-        let is_exact = |value: SqlValue| match value {
-            SqlValue::Bool(_)
-            | SqlValue::TinyInt(_)
-            | SqlValue::SmallInt(_)
-            | SqlValue::Int(_)
-            | SqlValue::BigInt(_)
-            | SqlValue::TinyUnsigned(_)
-            | SqlValue::SmallUnsigned(_)
-            | SqlValue::Unsigned(_)
-            | SqlValue::BigUnsigned(_) => true,
-            SqlValue::String(_) | SqlValue::Bytes(_) => {
-                self.core.conn.get_database_backend() != DbBackend::MySql
-            }
-            // This variant exists only with SeaORM's `with-uuid`, which this crate does not ask for.
-            other => format!("{other:?}").starts_with("Uuid("),
-        };
-        id.clone().into_value_tuple().into_iter().all(is_exact)
     }
 }
 

@@ -14,7 +14,7 @@ use sea_orm::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::protocol::{RowDecoder, RowEncoder, RowError, Version};
+use crate::protocol::{Column, RowDecoder, RowEncoder, RowError, Version};
 
 /// The primary key of a model: the type itself for one column, a tuple for a composite key.
 pub type Id<M> = <PrimaryKey<M> as PrimaryKeyTrait>::ValueType;
@@ -64,6 +64,16 @@ pub trait CachedEntity:
         false
     }
 
+    /// What rows are found by besides their primary key; see [`LookupDef`].
+    fn lookups() -> &'static [LookupDef<Self>] {
+        &[]
+    }
+
+    /// How lists of primary keys are encoded; only entities with lookups need it.
+    fn ids() -> Option<Column<Vec<Id<Self>>>> {
+        None
+    }
+
     /// Appends every column, in declaration order.
     ///
     /// # Errors
@@ -84,6 +94,37 @@ pub trait CachedEntity:
     note = "add an integer column to the model and mark it: `#[cached(version)] pub version: i64`"
 )]
 pub trait Versioned: CachedEntity {}
+
+/// Columns that rows are found by: `#[sea_orm(unique)]`, `#[cached(index)]` and the like.
+#[derive(Debug)]
+pub struct LookupDef<M: CachedEntity> {
+    /// The columns, in the order of the method's arguments.
+    pub columns: &'static [LookupColumn<M>],
+    /// How many rows there can be.
+    pub kind: LookupKind,
+}
+
+/// One column of a [`LookupDef`].
+#[derive(Debug)]
+pub struct LookupColumn<M: CachedEntity> {
+    /// The column.
+    pub column: ColumnOf<M>,
+    /// `#[cached(normalize = "…")]`: gives every text that the database calls equal one spelling.
+    pub normalize: Option<fn(&str) -> String>,
+}
+
+/// How many rows a [`LookupDef`] can find.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LookupKind {
+    /// At most one: the columns are unique together.
+    Unique,
+    /// Any number; up to so many are kept in the cache, `None` for the
+    /// [`CachedDb`](crate::CachedDb)'s default.
+    Index {
+        /// The bound.
+        max_rows: Option<usize>,
+    },
+}
 
 /// What the derive learnt about an entity at compile time.
 #[derive(Clone, Copy, Debug)]

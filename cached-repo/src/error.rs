@@ -150,6 +150,13 @@ pub enum CacheError {
     /// this process reads the rows in question from the database.
     #[error("the cache is unavailable: {0}")]
     Unavailable(#[from] crate::TierError),
+    /// What the row is found by now could not be read from the database. The whole entity was
+    /// invalidated instead.
+    #[error("reading the row to invalidate failed, so its whole entity was invalidated: {source}")]
+    Database {
+        /// What SeaORM said.
+        source: DbErr,
+    },
     /// A row of another key than the lease's.
     #[error("the row's key is {found}, the lease is for {expected}")]
     OtherRow {

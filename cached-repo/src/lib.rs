@@ -64,6 +64,7 @@ mod entity;
 mod error;
 #[doc(hidden)]
 pub mod internals;
+mod lookup;
 mod protocol;
 mod read;
 mod repository;
@@ -80,7 +81,7 @@ pub use self::{
     db::{CachedDb, CachedDbBuilder, Drained},
     entity::{
         ActiveModelOf, CachedEntity, CachedField, ColumnOf, Definition, EntityOptions, Id, IntoId,
-        VersionField, Versioned,
+        LookupColumn, LookupDef, LookupKind, VersionField, Versioned,
     },
     error::{CacheError, ConfigError, Error, ReadError, WriteError},
     protocol::{RowDecoder, RowEncoder, RowError, Version},

@@ -6,7 +6,7 @@
 //! Does not block, commit or publish: that is [`crate::write`]'s.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, hash_map::Entry},
     fmt,
     sync::{
         Arc,
@@ -14,16 +14,14 @@ use std::{
     },
 };
 
+use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, ExecResult,
     QueryResult, RuntimeErr, Statement, TransactionTrait,
     entity::prelude::async_trait::async_trait, sqlx,
 };
-use tokio::{
-    sync::{Notify, RwLock},
-    time::Instant,
-};
+use tokio::sync::{Notify, RwLock};
 
 use crate::{
     config::OnCacheFailure,
@@ -44,7 +42,7 @@ impl Scope {
     /// The connection to hand to SeaORM.
     pub(crate) fn executor<'a>(&'a self, pool: &'a DatabaseConnection) -> Executor<'a> {
         match self {
-            Self::Pool => Executor::Pool(pool, None),
+            Self::Pool => Executor::Pool(pool),
             Self::Transaction(session) => Executor::Shared(session),
         }
     }
@@ -209,8 +207,20 @@ impl Session {
 #[derive(Clone, Default)]
 pub(crate) struct Journal {
     pub(crate) keys: HashMap<Key, Change>,
+    /// Rows that statements of the user's own have changed: what they are found by now is to be
+    /// read before the COMMIT.
+    pub(crate) unread: HashMap<Key, Arc<dyn Reread>>,
     /// Prefixes of entities any row of which may have changed.
     pub(crate) entities: HashSet<Arc<str>>,
+}
+
+/// A row that is to be read again, of whatever entity.
+pub(crate) trait Reread: Send + Sync {
+    /// The keys of what the row is found by, and how they change.
+    fn found_by<'a>(
+        &'a self,
+        conn: Executor<'a>,
+    ) -> BoxFuture<'a, Result<Vec<(Key, Change)>, DbErr>>;
 }
 
 /// What is to be published of one key.
@@ -219,6 +229,8 @@ pub(crate) struct Change {
     pub(crate) prefix: Arc<str>,
     pub(crate) stats: Arc<EntityStats>,
     pub(crate) on_failure: OnCacheFailure,
+    /// How many statements wrote it.
+    pub(crate) writes: u64,
     /// Nothing below may be stored.
     pub(crate) floor: Version,
     /// Statements of the user's own may change the row, so that no row may be stored.
@@ -235,62 +247,72 @@ pub(crate) struct Put {
     pub(crate) value: Value,
 }
 
+impl Change {
+    /// Adds what came later.
+    pub(crate) fn absorb(&mut self, later: Self) {
+        self.writes += later.writes;
+        self.floor = self.floor.max(later.floor);
+        self.raw |= later.raw;
+        self.put = later.put.filter(|_| !self.raw);
+    }
+
+    /// The version below which nothing may be stored once it is published.
+    pub(crate) fn known(&self) -> Version {
+        self.put
+            .as_ref()
+            .map_or(self.floor, |put| put.version.max(self.floor))
+    }
+}
+
 impl Journal {
     /// Adds what came later.
     pub(crate) fn note(&mut self, key: Key, later: Change) {
-        let (floor, raw) = match self.keys.get(&key) {
-            Some(earlier) => (earlier.floor.max(later.floor), earlier.raw | later.raw),
-            None => (later.floor, later.raw),
-        };
-        let put = later.put.filter(|_| !raw);
-        self.keys.insert(
-            key,
-            Change {
-                floor,
-                raw,
-                put,
-                ..later
-            },
-        );
+        match self.keys.entry(key) {
+            Entry::Occupied(mut earlier) => earlier.get_mut().absorb(later),
+            Entry::Vacant(vacant) => {
+                vacant.insert(later);
+            }
+        }
     }
 
-    /// Adds what a savepoint changed; without its rows if it is not known to have held.
-    pub(crate) fn absorb(&mut self, nested: Self, released: bool) {
-        for (key, change) in nested.keys {
-            let put = change.put.filter(|_| released);
-            self.note(key, Change { put, ..change });
+    /// Adds what a savepoint is about to keep: nothing of it is put yet, and nothing was written.
+    pub(crate) fn forewarn(&mut self, nested: &Self) {
+        for (key, change) in &nested.keys {
+            let warning = Change {
+                put: None,
+                writes: 0,
+                ..change.clone()
+            };
+            self.note(key.clone(), warning);
         }
-        self.entities.extend(nested.entities);
+        self.unread.extend(nested.unread.clone());
+        self.entities.extend(nested.entities.iter().cloned());
+    }
+
+    /// Adds what a savepoint has kept.
+    pub(crate) fn absorb(&mut self, nested: Self) {
+        for (key, change) in nested.keys {
+            self.note(key, change);
+        }
     }
 }
 
 /// A connection for SeaORM, whatever is behind it.
 #[derive(Clone, Copy)]
 pub(crate) enum Executor<'a> {
-    /// Every statement commits by itself; several are committed together no later than the given
-    /// moment.
-    Pool(&'a DatabaseConnection, Option<Instant>),
+    /// Every statement commits by itself.
+    Pool(&'a DatabaseConnection),
     /// A transaction around a single write.
     Own(&'a DatabaseTransaction),
     /// The user's transaction.
     Shared(&'a Session),
 }
 
-impl Executor<'_> {
-    /// The same connection for a write that must be committed by `deadline`.
-    pub(crate) fn until(self, deadline: Instant) -> Self {
-        match self {
-            Self::Pool(conn, _) => Self::Pool(conn, Some(deadline)),
-            other => other,
-        }
-    }
-}
-
 /// Runs a method on whatever is behind an executor.
 macro_rules! on_connection {
     ($executor:expr, $conn:ident => $call:expr) => {
         match $executor {
-            Executor::Pool($conn, _) => $call,
+            Executor::Pool($conn) => $call,
             Executor::Own($conn) => $call,
             Executor::Shared(session) => match &*session.conn.read().await {
                 Some($conn) => {
@@ -310,7 +332,7 @@ macro_rules! on_connection {
 impl ConnectionTrait for Executor<'_> {
     fn get_database_backend(&self) -> DbBackend {
         match self {
-            Self::Pool(conn, _) => conn.get_database_backend(),
+            Self::Pool(conn) => conn.get_database_backend(),
             Self::Own(conn) => conn.get_database_backend(),
             Self::Shared(session) => session.backend,
         }

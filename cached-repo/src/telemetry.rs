@@ -83,6 +83,14 @@ counters! {
         bypasses,
         /// Reads that shared a load another caller had started.
         joined,
+        /// Searches, by a unique column or an index, whose keys were found in the cache.
+        hint_hits,
+        /// Searches whose keys were not.
+        hint_misses,
+        /// Searches whose keys led to a row that is no longer found so, and were made again.
+        hints_outdated,
+        /// Searches by an index that found more rows than are kept.
+        lists_too_long,
         /// SELECT statements that loaded rows.
         loads,
         /// Loads that failed.

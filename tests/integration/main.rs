@@ -35,6 +35,7 @@ mod foreign;
 mod hooks;
 mod inserts;
 mod keys;
+mod lookups;
 mod outages;
 mod reloads;
 mod repairs;

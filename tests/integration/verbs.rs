@@ -21,6 +21,7 @@ async fn a_warm_find_issues_no_sql(world: World) {
     world.create_table(user::Entity).await;
     let users = user::Repository::new(&world.db().await);
     let id = users.insert(ada()).await.unwrap().id;
+    users.invalidate(id).await.unwrap();
     let _ = world.statements.take();
 
     let cold = users.find_by_id(id).await.unwrap().unwrap();

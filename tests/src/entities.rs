@@ -50,6 +50,7 @@ pub mod setting {
 
 pub mod columns;
 pub mod keys;
+pub mod lookups;
 pub mod reloads;
 pub mod shapes;
 pub mod verbs;

@@ -47,6 +47,24 @@ const _: () = {
         fn version_column() -> ::core::option::Option<__cached::ColumnOf<Self>> {
             ::core::option::Option::Some(__cached::ColumnOf::<Self>::Version)
         }
+        fn lookups() -> &'static [__cached::LookupDef<Self>] {
+            &[
+                __cached::LookupDef {
+                    columns: &[
+                        __cached::LookupColumn {
+                            column: __cached::ColumnOf::<Self>::Email,
+                            normalize: ::core::option::Option::None,
+                        },
+                    ],
+                    kind: __cached::LookupKind::Unique,
+                },
+            ]
+        }
+        fn ids() -> ::core::option::Option<
+            __cached::Column<::std::vec::Vec<__cached::Id<Self>>>,
+        > {
+            ::core::option::Option::Some(__cached::Column::new("primary key"))
+        }
         fn encode(
             &self,
             row: &mut __cached::RowEncoder,
@@ -106,5 +124,54 @@ impl ::core::ops::Deref for Users {
     type Target = ::cached_repo::Repository<Model>;
     fn deref(&self) -> &Self::Target {
         &self.0
+    }
+}
+#[allow(
+    dead_code,
+    reason = "not every program finds rows by everything they are found by"
+)]
+impl Users {
+    /// Reads the row with this `email` through the cache; `None` if there is none.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn find_by_email(
+        &self,
+        email: impl ::core::convert::Into<String>,
+    ) -> ::core::result::Result<
+        ::core::option::Option<::cached_repo::Cached<Model>>,
+        ::cached_repo::ReadError,
+    > {
+        let values = ::std::vec::Vec::from([
+            ::core::convert::Into::<
+                ::cached_repo::__private::Value,
+            >::into(::core::convert::Into::<String>::into(email)),
+        ]);
+        ::cached_repo::__private::find_one(&self.0, 0usize, values).await
+    }
+    /// Reads the rows with these `email` through the cache, in the order asked: one question to the cache, and one statement for the rows that it does not know.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn find_by_emails(
+        &self,
+        values: impl ::core::iter::IntoIterator<
+            Item = impl ::core::convert::Into<String>,
+        >,
+    ) -> ::core::result::Result<
+        ::std::vec::Vec<::core::option::Option<::cached_repo::Cached<Model>>>,
+        ::cached_repo::ReadError,
+    > {
+        let values = ::core::iter::IntoIterator::into_iter(values);
+        let values = ::core::iter::Iterator::map(
+            values,
+            |email| ::std::vec::Vec::from([
+                ::core::convert::Into::<
+                    ::cached_repo::__private::Value,
+                >::into(::core::convert::Into::<String>::into(email)),
+            ]),
+        );
+        let values = ::core::iter::Iterator::collect(values);
+        ::cached_repo::__private::find_each(&self.0, 0usize, values).await
     }
 }

@@ -1,7 +1,7 @@
 //! The text of a cache key.
 //!
-//! `namespace:entity:id`, the columns of a composite key joined by commas. Every part is
-//! percent-encoded down to letters, digits and `-_.~@`, so that no user value can forge a
+//! `namespace:entity:id`, or `namespace:entity:columns:values` for what rows are found by besides;
+//! the columns of a composite key are joined by commas. Every part is percent-encoded down to letters, digits and `-_.~@`, so that no user value can forge a
 //! separator, another key, or the `{…}` that moves a key to another Cluster slot. A text of more
 //! than 200 bytes ends in a 128-bit hash instead of its tail, behind a `#`, which no shorter key
 //! contains; so does a name of more than 64, which keeps what all keys of an entity start with
@@ -84,13 +84,48 @@ impl KeySpace {
     pub fn row(&self, id: impl IntoValueTuple) -> Key {
         let mut text = String::with_capacity(self.prefix.len() + 24);
         text.push_str(&self.prefix);
-        for (at, value) in id.into_value_tuple().into_iter().enumerate() {
-            if at > 0 {
-                text.push(',');
-            }
-            push_value(&mut text, &value);
-        }
+        push_values(&mut text, id.into_value_tuple());
         bounded(text)
+    }
+
+    /// The keys of what is found by these columns.
+    pub fn lookup<'a>(&self, columns: impl IntoIterator<Item = &'a str>) -> LookupSpace {
+        let mut prefix = self.prefix.to_string();
+        for (at, column) in columns.into_iter().enumerate() {
+            if at > 0 {
+                prefix.push(',');
+            }
+            prefix.extend(utf8_percent_encode(column, PLAIN));
+        }
+        prefix.push(':');
+        LookupSpace {
+            prefix: prefix.into(),
+        }
+    }
+}
+
+/// The keys of one lookup of an entity.
+#[derive(Clone, Debug)]
+pub struct LookupSpace {
+    prefix: Arc<str>,
+}
+
+impl LookupSpace {
+    /// The key of what these values find.
+    pub fn key(&self, values: impl IntoIterator<Item = Value>) -> Key {
+        let mut text = String::with_capacity(self.prefix.len() + 24);
+        text.push_str(&self.prefix);
+        push_values(&mut text, values);
+        bounded(text)
+    }
+}
+
+fn push_values(text: &mut String, values: impl IntoIterator<Item = Value>) {
+    for (at, value) in values.into_iter().enumerate() {
+        if at > 0 {
+            text.push(',');
+        }
+        push_value(text, &value);
     }
 }
 
@@ -211,6 +246,27 @@ mod tests {
             KeySpace::new("a:b", "c").prefix(),
             KeySpace::new("a", "b:c").prefix()
         );
+    }
+
+    #[test]
+    fn no_lookup_is_taken_for_a_row_or_for_another_lookup() {
+        let by = |columns: &[&'static str]| space().lookup(columns.iter().copied());
+        let text = |value: &str| [Value::from(value)];
+        assert_eq!(
+            by(&["mail"]).key(text("ada@example.com")).as_str(),
+            "shop:user:mail:ada@example.com"
+        );
+        let pair = [Value::from("a"), Value::from(7)];
+        let both = by(&["a", "b"]).key(pair);
+        assert_eq!(both.as_str(), "shop:user:a,b:a,7");
+        assert_ne!(both, by(&["a,b"]).key(text("a,7")));
+        assert_ne!(by(&["mail"]).key(text("x")), space().row("mail:x"));
+        assert_ne!(
+            by(&["mail"]).key([Value::String(None)]),
+            by(&["mail"]).key(text("!"))
+        );
+        let key = by(&["mail"]).key(text("x"));
+        assert!(key.as_str().starts_with(&**space().prefix()), "{key}");
     }
 
     #[test]

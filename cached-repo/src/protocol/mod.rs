@@ -22,7 +22,7 @@ mod version;
 
 pub use classify::{Lookup, MissReason, Policy, classify};
 pub use entry::{Claims, Entry, Kind, Malformed, Slot, Timestamp};
-pub use key::{Key, KeySpace};
+pub use key::{Key, KeySpace, LookupSpace};
 pub use row::{Column, RowDecoder, RowEncoder, RowError};
 pub use seal::{Content, SealError, open, seal_absent, seal_row};
 pub use token::Token;

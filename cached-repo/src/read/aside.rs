@@ -2,8 +2,8 @@
 
 use tokio::time::Instant;
 
-use super::{Claim, Query, Row, Tenure};
-use crate::{CachedEntity, protocol::Token, session::Scope};
+use super::{Claim, Query, Row, Tenure, load_cost_ms};
+use crate::{CachedEntity, session::Scope};
 
 /// What a cache-aside lookup found.
 pub(crate) enum Aside<M: CachedEntity> {
@@ -21,7 +21,7 @@ impl<M: CachedEntity> Query<M> {
             return Aside::Miss(None);
         }
         if self.policy.fresh {
-            return Aside::Miss(self.lease_anew().await);
+            return Aside::Miss(self.place().lease_anew().await);
         }
         let reason = match self.serve(self.look().await) {
             Ok(row) => return Aside::Known(row),
@@ -43,13 +43,11 @@ impl<M: CachedEntity> Query<M> {
         began: Instant,
     ) {
         if let Some(tenure) = tenure {
-            let load_cost_ms = u32::try_from(began.elapsed().as_millis()).unwrap_or(u32::MAX);
-            self.store_or_repair(tenure, Some(row), load_cost_ms).await;
+            let found = self.found(row, load_cost_ms(began));
+            let authoritative = self.policy.fresh;
+            self.place()
+                .settle(tenure, Some(found), authoritative)
+                .await;
         }
-    }
-
-    /// Gives a lease back unused.
-    pub(crate) async fn release(&self, token: Token) {
-        self.store(token, None, 0).await;
     }
 }

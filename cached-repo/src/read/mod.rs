@@ -18,19 +18,22 @@
 
 pub(crate) mod aside;
 mod flight;
+pub(crate) mod many;
+mod place;
+pub(crate) mod search;
+pub(crate) mod searches;
+mod select;
 mod store;
-mod tenure;
 
 use std::{sync::Arc, time::Duration};
 
-use sea_orm::EntityTrait;
 use tokio::time::Instant;
 
 pub(crate) use self::flight::Flights;
-pub(crate) use self::tenure::Tenure;
+pub(crate) use self::place::Tenure;
 use self::{
     flight::{Landing, Lost, Turn},
-    tenure::Answer,
+    place::{Answer, Claim, Place},
 };
 use crate::{
     CachedEntity, Id, ReadError,
@@ -48,9 +51,6 @@ use crate::{
 pub(crate) type Row<M> = Option<Cached<M>>;
 /// What a flight gives each of its passengers.
 pub(crate) type Flown<M> = Result<Row<M>, ReadError>;
-
-const FIRST_LEASE_PAUSE: Duration = Duration::from_millis(1);
-const LONGEST_LEASE_PAUSE: Duration = Duration::from_millis(50);
 
 /// One row and how to read it.
 pub(crate) struct Query<M: CachedEntity> {
@@ -82,17 +82,6 @@ enum Seen<M> {
     Unknown,
 }
 
-/// What came of asking for a lease.
-pub(crate) enum Claim<M: CachedEntity> {
-    /// This reader loads.
-    Granted(Tenure<M>),
-    /// The row is in the cache by now.
-    Known(Row<M>),
-    /// A write is in flight, another load takes too long, or the tier gave no answer: the
-    /// database knows, and nothing is stored.
-    Past,
-}
-
 /// Whether a row that is served should be loaded again.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Reload {
@@ -115,6 +104,10 @@ impl<M: CachedEntity> Query<M> {
             key,
             policy,
         }
+    }
+
+    fn place(&self) -> Place<M> {
+        Place::new(&self.state, &self.key)
     }
 
     /// Reads the row, from the nearest place that may be trusted.
@@ -201,29 +194,14 @@ impl<M: CachedEntity> Query<M> {
 
     /// Asks the database whatever the cache holds, and repairs the cache.
     pub(crate) async fn find_fresh(&self) -> Flown<M> {
-        match self.lease_anew().await {
+        let flown = match self.place().lease_anew().await {
             Some(tenure) => self.load(tenure, |_| {}).await,
             None => self.select().await,
+        };
+        if let Ok(Some(row)) = &flown {
+            self.state.repair_hints(row).await;
         }
-    }
-
-    /// Gets the right to load whatever the cache holds; `None` if the row must not be stored.
-    async fn lease_anew(&self) -> Option<Tenure<M>> {
-        // Someone else's lease may belong to a load that began before this call, so it is
-        // revoked; at most once, because whoever comes next reads no earlier than this call.
-        for _ in 0..2 {
-            match self.lease(Want::Refresh).await {
-                Answer::Granted(tenure) => return Some(tenure),
-                Answer::Wait => self.invalidate(Version::ZERO).await,
-                // What a write in flight puts may be older than what this call is to show.
-                Answer::Blocked => {
-                    self.invalidate(Version::ZERO).await;
-                    break;
-                }
-                Answer::Hit(_) | Answer::Unknown => break,
-            }
-        }
-        None
+        flown
     }
 
     /// One flight: gets the row for everyone aboard.
@@ -261,36 +239,13 @@ impl<M: CachedEntity> Query<M> {
     }
 
     /// After a miss: gets the right to load, or what another process loaded meanwhile.
-    async fn claim(&self, reason: MissReason) -> Claim<M> {
-        let replacing = reason.wants_replacement();
-        let mut want = if replacing {
-            Want::Refresh
-        } else {
-            Want::Value
+    async fn claim(&self, reason: MissReason) -> Claim<M, Row<M>> {
+        let accept = |entry: &Entry| match self.judge(entry) {
+            Seen::Row(row, _) => Some(Some(row)),
+            Seen::Absent => Some(None),
+            Seen::Miss(_) | Seen::Unknown => None,
         };
-        let patience = Instant::now() + self.state.core.config.lease_wait;
-        let mut pause = FIRST_LEASE_PAUSE;
-        loop {
-            match self.lease(want).await {
-                Answer::Granted(tenure) => return Claim::Granted(tenure),
-                Answer::Hit(entry) => match self.judge(&entry) {
-                    Seen::Row(row, _) => return Claim::Known(Some(row)),
-                    Seen::Absent => return Claim::Known(None),
-                    Seen::Miss(_) | Seen::Unknown => want = Want::Refresh,
-                },
-                Answer::Wait => {
-                    self.state.stats.lease_waits.add(1);
-                    tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
-                    pause = (pause * 2).min(LONGEST_LEASE_PAUSE);
-                    // What the other one stores will do.
-                    want = Want::Value;
-                }
-                Answer::Blocked | Answer::Unknown => return Claim::Past,
-            }
-            if Instant::now() >= patience {
-                return Claim::Past;
-            }
-        }
+        self.place().claim(wanted(reason), accept).await
     }
 
     /// Reloads the row in the background, unless this process already does.
@@ -301,7 +256,7 @@ impl<M: CachedEntity> Query<M> {
         let query = self.clone();
         self.state.core.tasks.spawn(async move {
             let _done = Refreshing(&query);
-            if let Answer::Granted(tenure) = query.lease(Want::Refresh).await {
+            if let Answer::Granted(tenure) = query.place().lease(Want::Refresh).await {
                 query.state.stats.refreshes.add(1);
                 // A failure is counted, and the next reader tries again.
                 let _ = query.load(tenure, |_| {}).await;
@@ -313,30 +268,19 @@ impl<M: CachedEntity> Query<M> {
     async fn load(&self, tenure: Tenure<M>, land: impl FnOnce(&Flown<M>)) -> Flown<M> {
         let began = Instant::now();
         let flown = self.select().await;
-        let load_cost_ms = u32::try_from(began.elapsed().as_millis()).unwrap_or(u32::MAX);
+        let load_cost_ms = load_cost_ms(began);
         land(&flown);
 
-        let found = flown.as_ref().ok().map(Option::as_deref);
-        self.store_or_repair(tenure, found, load_cost_ms).await;
+        let found = flown.as_ref().ok();
+        let found = found.map(|row| self.found(row.as_deref(), load_cost_ms));
+        let authoritative = self.policy.fresh;
+        self.place().settle(tenure, found, authoritative).await;
         flown
     }
 
     /// Reads the row from the database.
     async fn select(&self) -> Flown<M> {
-        self.state.stats.loads.add(1);
-        let found = <M::Entity as EntityTrait>::find_by_id(self.id.clone())
-            .one(&self.scope.executor(&self.state.core.conn))
-            .await;
-        match found {
-            Ok(row) => Ok(row.map(Cached::loaded)),
-            Err(source) => {
-                self.state.stats.load_errors.add(1);
-                Err(ReadError::Database {
-                    entity: self.state.name.clone(),
-                    source,
-                })
-            }
-        }
+        self.state.select_by_id(&self.scope, self.id.clone()).await
     }
 
     /// What the cache knows of the row.
@@ -397,6 +341,19 @@ impl<M: CachedEntity> Drop for Refreshing<'_, M> {
     fn drop(&mut self) {
         self.0.state.refreshing.lock().remove(&self.0.key);
     }
+}
+
+/// What a reader that missed asks for.
+fn wanted(reason: MissReason) -> Want {
+    if reason.wants_replacement() {
+        Want::Refresh
+    } else {
+        Want::Value
+    }
+}
+
+fn load_cost_ms(began: Instant) -> u32 {
+    u32::try_from(began.elapsed().as_millis()).unwrap_or(u32::MAX)
 }
 
 pub(crate) fn ms(duration: Duration) -> u64 {

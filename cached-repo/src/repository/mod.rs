@@ -1,6 +1,7 @@
 //! The public verbs; each is a few lines into the read or the write pipeline.
 
 mod aside;
+pub(crate) mod lookups;
 mod read;
 mod write;
 

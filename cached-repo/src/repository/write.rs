@@ -7,7 +7,7 @@ use sea_orm::ActiveModelTrait;
 use super::Repository;
 use crate::{
     ActiveModelOf, CacheError, Cached, CachedEntity, IntoId, Versioned, WriteError,
-    write::{self, Verb},
+    write::{self, Verb, hand},
 };
 
 const FIRST_RETRY_PAUSE: Duration = Duration::from_millis(1);
@@ -16,8 +16,10 @@ const LONGEST_RETRY_PAUSE: Duration = Duration::from_millis(100);
 impl<M: CachedEntity> Repository<M> {
     /// Inserts a row and returns it as the database has it.
     ///
-    /// A version that is not set starts at 1. A versioned row whose key is named by the active model
-    /// (or its `before_save`) is cached at once, any other by its first read.
+    /// A version that is not set starts at 1. A versioned row whose key is known before the INSERT
+    /// commits is cached at once: because the active model (or its `before_save`) names it, or
+    /// because the INSERT needs a transaction of its own, as on MySQL and MariaDB. Any other is
+    /// cached by its first read.
     ///
     /// # Errors
     /// When the database refuses the row, or the cache is down and the policy is to refuse.
@@ -115,8 +117,7 @@ impl<M: CachedEntity> Repository<M> {
     /// # Errors
     /// When the cache cannot be told now; the invalidation is remembered and replayed.
     pub async fn invalidate(&self, id: impl IntoId<M>) -> Result<(), CacheError> {
-        let key = self.state.keys.row(id.into_id());
-        write::invalidate(&self.state, &self.scope, key).await
+        hand::invalidate(&self.state, &self.scope, id.into_id()).await
     }
 
     /// Tells the cache that any row of the entity may have been written past the library. Takes
@@ -126,6 +127,6 @@ impl<M: CachedEntity> Repository<M> {
     /// When the cache cannot be told now; the invalidation is remembered and replayed, and until
     /// then this process reads the entity from the database.
     pub async fn invalidate_all(&self) -> Result<(), CacheError> {
-        write::invalidate_all(&self.state, &self.scope).await
+        hand::invalidate_all(&self.state, &self.scope).await
     }
 }

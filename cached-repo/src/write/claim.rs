@@ -1,272 +1,314 @@
-//! A write's claim on its key, from before the SQL until the cache knows what became of it.
+//! A claim on keys, from before what they stand for is committed until the cache knows what became
+//! of it. A single write claims its row and what the row is found by; a transaction claims all
+//! that its statements have changed.
+//!
+//! Invariants:
+//! - All keys are blocked in one round trip, and told of the outcome in one.
+//! - A row is put only under a block of its own; without one its key is invalidated.
+//! - What the tier could not be told is owed, whatever becomes of the one who waits for it.
 //!
 //! Does not run SQL.
 
-use std::{future::Future, sync::Arc};
+use std::{collections::HashSet, sync::Arc};
 
+use futures_util::future::join_all;
 use tokio::time::Instant;
 
-use super::{
-    commit::{Commit, Sql},
-    pending::{Debt, Owed},
-};
+use super::pending::{Debt, Owed};
 use crate::{
-    CachedEntity, TierError, WriteError,
+    TierError,
     config::OnCacheFailure,
-    db::EntityState,
+    db::Core,
     protocol::{
         Key, Token, Version,
         state::{Block, Blocked, Done, Outcome, Published},
     },
     read::ms,
-    session::{Put, Scope, Session},
+    session::{Change, Journal, Put},
 };
 
-/// A write's claim on its key, from before the SQL until it is published.
+/// Keys that a write, or a transaction, is about to change.
 pub(super) struct Claim {
+    core: Arc<Core>,
     token: Token,
-    key: Option<Key>,
-    /// Whether the tier acknowledged the block.
-    standing: Standing,
-    /// When the block lapses, at the earliest.
+    keys: Vec<Claimed>,
+    /// Prefixes of entities any row of which may change.
+    entities: HashSet<Arc<str>>,
+    /// When the first block lapses, at the earliest.
     deadline: Instant,
 }
 
+struct Claimed {
+    key: Key,
+    change: Change,
+    standing: Standing,
+}
+
+/// Whether a key is blocked.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Standing {
+    /// The tier was not asked.
+    Unasked,
+    /// It is.
     Held,
-    /// The write is part of a transaction, which blocks its keys before its COMMIT.
-    Noted(Arc<Session>),
-    /// There is no key yet (the database makes it), or the tier did not answer.
-    None,
+    /// The tier did not answer; it may be.
+    Unknown,
+}
+
+/// A claim that the tier or the policy refused. What was blocked is to be released.
+pub(super) enum Refusal {
+    /// More writes are in flight on this key than the tier keeps track of.
+    Contended(Key),
+    /// The tier cannot be told, and the policy is to refuse.
+    Unavailable(TierError),
 }
 
 impl Claim {
-    /// Blocks the key, if it is known.
-    pub(super) async fn stake<M: CachedEntity>(
-        state: &EntityState<M>,
-        scope: &Scope,
-        key: Option<Key>,
-    ) -> Result<Self, WriteError> {
-        let token = Token::fresh();
-        let deadline = Instant::now() + state.core.config.block;
-        if let Scope::Transaction(session) = scope {
-            if let Some(key) = &key {
-                // Before the SQL: whatever becomes of it, it may have changed the row.
-                let change = state.change(Version::ZERO, None);
-                session.journal().note(key.clone(), change);
-            }
-            let standing = Standing::Noted(Arc::clone(session));
-            return Ok(Self {
-                token,
-                key,
-                standing,
-                deadline,
-            });
+    /// A claim on what a journal lists; nothing is blocked yet.
+    pub(super) fn on(core: &Arc<Core>, journal: Journal) -> Self {
+        let keys = journal.keys.into_iter().map(|(key, change)| Claimed {
+            key,
+            change,
+            standing: Standing::Unasked,
+        });
+        Self {
+            core: Arc::clone(core),
+            token: Token::fresh(),
+            keys: keys.collect(),
+            entities: journal.entities,
+            deadline: Instant::now() + core.config.block,
         }
-        let config = &state.core.config;
-        let Some(key) = key else {
-            if config.on_cache_failure == OnCacheFailure::Refuse {
-                // There is nothing to block; whether it could be told later is asked all the same.
-                let nothing = state.keys.row(sea_orm::Value::BigInt(None));
-                let answer = state.core.tier.get(&nothing).await;
-                answer.map_err(|source| WriteError::CacheUnavailable { source })?;
-            }
-            return Ok(Self {
-                token,
-                key: None,
-                standing: Standing::None,
-                deadline,
-            });
-        };
-        let request = Block {
-            token,
-            block_ms: ms(config.block),
-            keep_ms: ms(config.keep),
-        };
-        let standing = match state.core.tier.block(&key, request).await {
-            Ok(Blocked::Held) => Standing::Held,
-            Ok(Blocked::Busy) => {
-                let (entity, id) = (state.name.clone(), WriteError::id_text(&key));
-                return Err(WriteError::Contended { entity, id });
-            }
-            Err(source) => match config.on_cache_failure {
-                OnCacheFailure::Proceed => Standing::None,
-                OnCacheFailure::Refuse => return Err(WriteError::CacheUnavailable { source }),
-            },
-        };
-        Ok(Self {
-            token,
-            key: Some(key),
-            standing,
-            deadline,
-        })
     }
 
-    /// Runs the SQL. If it never returns (a row that panics when it is decoded) and no block
-    /// stands that would lapse, what it may have written is owed.
-    pub(super) async fn cover<M: CachedEntity>(
-        &self,
-        state: &EntityState<M>,
-        sql: impl Future<Output = Sql<M>>,
-    ) -> Sql<M> {
-        let owed = Owed {
-            token: self.token,
-            floor: Version::ZERO,
-        };
-        let debt = match (&self.key, &self.standing) {
-            (Some(key), Standing::None) => {
-                let owe = || state.core.pending.owe(key, state.keys.prefix(), owed);
-                Some(Debt::of(owe))
-            }
-            _ => None,
-        };
-        let sql = sql.await;
-        if let Some(debt) = debt {
-            debt.paid();
-        }
-        sql
-    }
-
-    /// By when the SQL must be committed.
+    /// By when what it stands for must be committed.
     pub(super) fn deadline(&self) -> Instant {
         self.deadline
     }
 
-    /// Publishes what the SQL did; gives the row and whether publishing it is pending.
-    pub(super) async fn settle<M: CachedEntity>(
-        self,
-        state: &EntityState<M>,
-        sql: Sql<M>,
-    ) -> Result<(M, bool), WriteError> {
-        match sql {
-            Sql::Committed(commit) if let Standing::Noted(session) = &self.standing => {
-                self.note(state, session, &commit);
-                Ok((commit.row, false))
-            }
-            Sql::Committed(commit) => {
-                state.stats.writes.add(1);
-                let pending = self.publish(state, &commit).await;
-                Ok((commit.row, pending))
-            }
-            Sql::Refused(error) => {
-                self.release(state).await;
-                Err(error)
-            }
-            Sql::Contradicted(error) => {
-                if matches!(error, WriteError::VersionConflict { .. }) {
-                    state.stats.conflicts.add(1);
-                }
-                if let Some(key) = &self.key {
-                    let owed = Owed {
-                        token: self.token,
-                        floor: Version::ZERO,
-                    };
-                    // A failure is remembered by the queue, and nothing was written.
-                    let _ = publish_invalidation(state, key, owed).await;
-                }
-                Err(error)
-            }
-            Sql::Unknown(error) => {
-                if let (Some(key), Standing::None) = (&self.key, &self.standing) {
-                    let owed = Owed {
-                        token: self.token,
-                        floor: Version::ZERO,
-                    };
-                    // A failure is remembered by the queue.
-                    let _ = publish_invalidation(state, key, owed).await;
-                }
-                Err(error)
-            }
+    pub(super) fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// Adds what has changed beyond what is listed, or what became of a key that is.
+    pub(super) fn note(&mut self, key: Key, change: Change) {
+        match self.keys.iter_mut().find(|claimed| claimed.key == key) {
+            Some(claimed) => claimed.change.absorb(change),
+            None => self.keys.push(Claimed {
+                key,
+                change,
+                standing: Standing::Unasked,
+            }),
         }
     }
 
-    /// Publishes a commit; says whether it is pending.
-    async fn publish<M: CachedEntity>(&self, state: &EntityState<M>, commit: &Commit<M>) -> bool {
-        let found = state.key_of(&commit.row);
-        let mut pending = false;
-        if let Some(key) = self.key.as_ref().filter(|key| **key != found) {
-            // The database calls two texts equal: the row that was written has another key.
-            let owed = Owed {
-                token: self.token,
-                floor: Version::ZERO,
+    /// Blocks every key for which that was not tried.
+    pub(super) async fn block(&mut self) -> Result<(), Refusal> {
+        let request = Block {
+            token: self.token,
+            block_ms: ms(self.core.config.block),
+            keep_ms: ms(self.core.config.keep),
+        };
+        let unasked = self
+            .keys
+            .iter_mut()
+            .filter(|claimed| claimed.standing == Standing::Unasked);
+        let tier = &self.core.tier;
+        let blocks = unasked.map(async |claimed| {
+            let answer = tier.block(&claimed.key, request).await;
+            claimed.standing = match &answer {
+                Ok(Blocked::Held) => Standing::Held,
+                Ok(Blocked::Busy) => Standing::Unasked,
+                // Nothing was sent, or it may have arrived.
+                Err(_) => Standing::Unknown,
             };
-            pending |= publish_invalidation(state, key, owed).await.is_err();
+            match answer {
+                Ok(Blocked::Held) => Ok(()),
+                Ok(Blocked::Busy) => Err(Refusal::Contended(claimed.key.clone())),
+                Err(error) => match claimed.change.on_failure {
+                    OnCacheFailure::Proceed => Ok(()),
+                    OnCacheFailure::Refuse => Err(Refusal::Unavailable(error)),
+                },
+            }
+        });
+        join_all(blocks).await.into_iter().collect()
+    }
+
+    /// From now until the returned guard is dismissed: if what the claim stands for never returns
+    /// (a row that panics when it is decoded), the keys without a block that would lapse are owed
+    /// an invalidation.
+    pub(super) fn cover(&self) -> Cover {
+        let bare = |claimed: &&Claimed| claimed.standing != Standing::Held;
+        let keys = self.keys.iter().filter(bare);
+        Cover {
+            core: Arc::clone(&self.core),
+            keys: keys
+                .map(|claimed| (claimed.key.clone(), Arc::clone(&claimed.change.prefix)))
+                .collect(),
+            token: self.token,
         }
-        let put = match self.standing {
-            Standing::Held if self.key.as_ref() == Some(&found) => put_of(state, &found, commit),
-            _ => None,
-        };
-        let Some(put) = put else {
-            let owed = Owed {
-                token: self.token,
-                floor: commit.floor(),
-            };
-            return pending | publish_invalidation(state, &found, owed).await.is_err();
-        };
-        let keep_ms = ms(state.core.config.keep);
+    }
+
+    /// Tells the tier what was committed; after an error it is owed what it could not be told.
+    pub(super) async fn publish(self) -> Result<(), TierError> {
+        let keys = join_all(self.keys.iter().map(|claimed| self.tell(claimed))).await;
+        let entities = self.invalidate_entities().await;
+        keys.into_iter().collect::<Result<(), _>>().and(entities)
+    }
+
+    async fn tell(&self, claimed: &Claimed) -> Result<(), TierError> {
+        let Claimed { key, change, .. } = claimed;
+        change.stats.writes.add(change.writes);
+        let held = claimed.standing == Standing::Held;
+        let put = change.put.clone();
+        let put = put.filter(|put| held && put.version >= change.floor);
         let request = Done {
             token: self.token,
-            keep_ms,
-            outcome: put.into(),
+            keep_ms: ms(self.core.config.keep),
+            outcome: put.map_or(
+                Outcome::Invalidate {
+                    floor: change.known(),
+                },
+                Outcome::from,
+            ),
         };
-        let owed = Owed {
-            token: self.token,
-            floor: commit.floor(),
-        };
-        let debt = Debt::of(|| state.core.pending.owe(&found, state.keys.prefix(), owed));
-        let published = state.core.tier.done(&found, request).await;
-        match published {
-            Ok(Published::Put) => state.stats.puts.add(1),
-            Ok(_) => state.stats.invalidations.add(1),
-            Err(_) => {
-                state.stats.unpublished.add(1);
-                pending = true;
+        let debt = Debt::of(|| self.owe(claimed, None));
+        match self.core.tier.done(key, request).await {
+            Ok(published) => {
+                debt.paid();
+                match published {
+                    Published::Put => change.stats.puts.add(1),
+                    _ => change.stats.invalidations.add(1),
+                }
+                Ok(())
+            }
+            Err(error) => {
+                change.stats.unpublished.add(1);
+                Err(error)
             }
         }
-        if published.is_ok() {
-            debt.paid();
-        }
-        pending
     }
 
-    /// Notes what a transaction has changed, for its COMMIT to publish.
-    fn note<M: CachedEntity>(&self, state: &EntityState<M>, session: &Session, commit: &Commit<M>) {
-        let found = state.key_of(&commit.row);
-        let put = put_of(state, &found, commit);
-        let mut journal = session.journal();
-        if let Some(key) = self.key.as_ref().filter(|key| **key != found) {
-            journal.note(key.clone(), state.change(Version::ZERO, None));
-        }
-        journal.note(found, state.change(commit.floor(), put));
-    }
-
-    /// Nothing was written: the claim goes, the tombstone stays until someone reads.
-    async fn release<M: CachedEntity>(self, state: &EntityState<M>) {
-        if let (Some(key), Standing::Held) = (self.key, self.standing) {
-            let keep_ms = ms(state.core.config.keep);
+    /// Nothing was written: the blocks go, the tombstones stay until someone reads.
+    pub(super) async fn release(self) {
+        let keep_ms = ms(self.core.config.keep);
+        let blocked = self
+            .keys
+            .iter()
+            .filter(|claimed| claimed.standing != Standing::Unasked);
+        let releases = blocked.map(|claimed| {
             let request = Done {
                 token: self.token,
                 keep_ms,
                 outcome: Outcome::RolledBack,
             };
-            // Without an answer the block lapses by itself.
-            let _ = state.core.tier.done(&key, request).await;
+            self.core.tier.done(&claimed.key, request)
+        });
+        // Without an answer a block lapses by itself.
+        let _ = join_all(releases).await;
+    }
+
+    /// Nothing was written, because the cache may hold what misled the caller: `row` is
+    /// invalidated, the other blocks go.
+    pub(super) async fn contradict(mut self, row: Option<&Key>) {
+        let (misleading, others) = self
+            .keys
+            .into_iter()
+            .partition(|claimed| Some(&claimed.key) == row);
+        self.keys = others;
+        let other = Self {
+            core: Arc::clone(&self.core),
+            token: self.token,
+            keys: misleading,
+            entities: HashSet::new(),
+            deadline: self.deadline,
+        };
+        // What could not be told is owed.
+        let _ = tokio::join!(self.release(), other.publish());
+    }
+
+    /// The outcome is unknown: the blocks stay until they lapse, because the statement may still
+    /// commit, and until then nobody stores what it is about to change. It may even commit after
+    /// that; so every key is owed an invalidation some time later, and one that is not blocked
+    /// now.
+    pub(super) async fn leave(self) {
+        let late = self.deadline + self.core.config.block;
+        for claimed in &self.keys {
+            claimed.change.stats.unpublished.add(1);
+            let due = (claimed.standing == Standing::Held).then_some(late);
+            self.owe(claimed, due);
         }
+        // What could not be told is owed.
+        let _ = self.invalidate_entities().await;
+    }
+
+    /// Remembers what the tier is to be told, at once or at `due`.
+    fn owe(&self, claimed: &Claimed, due: Option<Instant>) {
+        let owed = Owed {
+            token: self.token,
+            floor: claimed.change.known(),
+            due,
+        };
+        self.core
+            .pending
+            .owe(&claimed.key, &claimed.change.prefix, owed);
+    }
+
+    async fn invalidate_entities(&self) -> Result<(), TierError> {
+        let mut told = Ok(());
+        for prefix in &self.entities {
+            told = told.and(invalidate_all(&self.core, prefix).await.map(drop));
+        }
+        told
     }
 }
 
-/// How to store the committed row; `None` if it is gone, or has no version to order it by.
-fn put_of<M: CachedEntity>(state: &EntityState<M>, key: &Key, commit: &Commit<M>) -> Option<Put> {
-    let version = commit.row.version().filter(|_| !commit.deleted)?;
-    match state.seal(key, &commit.row, version, &state.policy) {
-        Ok(value) => Some(Put {
-            version,
-            inserted: commit.inserted,
-            value,
-        }),
-        Err(error) => {
-            tracing::warn!(%key, %error, "a row cannot be cached");
-            None
+/// Makes every entry whose key starts with `prefix` a tombstone, now or later; says how many.
+pub(super) async fn invalidate_all(core: &Core, prefix: &Arc<str>) -> Result<u64, TierError> {
+    let request = Done {
+        token: Token::fresh(),
+        keep_ms: ms(core.config.keep),
+        outcome: Outcome::Invalidate {
+            floor: Version::ZERO,
+        },
+    };
+    let debt = Debt::of(|| core.pending.owe_all(prefix));
+    let keys = core.tier.invalidate_all(prefix, request).await?;
+    debt.paid();
+    Ok(keys)
+}
+
+/// What is owed if what a claim stands for never returns; see [`Claim::cover`].
+pub(super) struct Cover {
+    core: Arc<Core>,
+    keys: Vec<(Key, Arc<str>)>,
+    token: Token,
+}
+
+impl Cover {
+    /// Nothing is.
+    pub(super) fn none(core: &Arc<Core>) -> Self {
+        Self {
+            core: Arc::clone(core),
+            keys: Vec::new(),
+            token: Token::VOID,
+        }
+    }
+
+    /// It has returned.
+    pub(super) fn dismiss(mut self) {
+        self.keys.clear();
+    }
+}
+
+impl Drop for Cover {
+    fn drop(&mut self) {
+        for (key, prefix) in &self.keys {
+            let owed = Owed {
+                token: self.token,
+                floor: Version::ZERO,
+                due: None,
+            };
+            self.core.pending.owe(key, prefix, owed);
         }
     }
 }
@@ -283,33 +325,6 @@ impl From<Put> for Outcome {
             version,
             inserted,
             value,
-        }
-    }
-}
-
-/// Makes the entry of a key a tombstone; what the tier cannot be told is owed.
-pub(super) async fn publish_invalidation<M: CachedEntity>(
-    state: &EntityState<M>,
-    key: &Key,
-    owed: Owed,
-) -> Result<(), TierError> {
-    let keep_ms = ms(state.core.config.keep);
-    let outcome = Outcome::Invalidate { floor: owed.floor };
-    let request = Done {
-        token: owed.token,
-        keep_ms,
-        outcome,
-    };
-    let debt = Debt::of(|| state.core.pending.owe(key, state.keys.prefix(), owed));
-    match state.core.tier.done(key, request).await {
-        Ok(_) => {
-            debt.paid();
-            state.stats.invalidations.add(1);
-            Ok(())
-        }
-        Err(error) => {
-            state.stats.unpublished.add(1);
-            Err(error)
         }
     }
 }

@@ -2,23 +2,19 @@
 //!
 //! Does not run the transaction's statements.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{mem, sync::Arc};
 
-use futures_util::future::join_all;
 use sea_orm::{DatabaseTransaction, DbErr};
 use tokio::time::Instant;
 
-use super::{commit::database_refused, pending::Owed};
+use super::{
+    claim::{Claim, Refusal},
+    commit::database_refused,
+};
 use crate::{
     TierError,
-    config::OnCacheFailure,
     db::Core,
-    protocol::{
-        Key, Token, Version,
-        state::{Block, Blocked, Done, Outcome, Published},
-    },
-    read::ms,
-    session::{Change, Journal},
+    session::{Executor, Journal},
 };
 
 /// A transaction that did not commit, or may not have.
@@ -71,217 +67,77 @@ pub enum CommitError {
     Aborted,
 }
 
-/// A COMMIT under way.
-pub(super) struct Commit<'a> {
-    core: &'a Core,
-    token: Token,
-    changes: Vec<(Key, Change)>,
-    entities: HashSet<Arc<str>>,
-    /// Of each change, whether its key is blocked.
-    held: Vec<bool>,
+impl From<Refusal> for CommitError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Contended(key) => Self::Contended {
+                key: key.to_string(),
+            },
+            Refusal::Unavailable(source) => Self::CacheUnavailable { source },
+        }
+    }
 }
 
-impl<'a> Commit<'a> {
-    pub(super) fn new(core: &'a Core, journal: Journal) -> Self {
-        let changes: Vec<_> = journal.keys.into_iter().collect();
-        let held = vec![false; changes.len()];
-        Self {
-            core,
-            token: Token::fresh(),
-            changes,
-            entities: journal.entities,
-            held,
+/// Blocks, commits and publishes.
+pub(super) async fn commit(
+    core: &Arc<Core>,
+    mut journal: Journal,
+    conn: DatabaseTransaction,
+) -> Result<(), CommitError> {
+    if let Err(source) = reread(&mut journal, &conn).await {
+        return give_up(conn, None, CommitError::RolledBack { source }).await;
+    }
+    let mut claim = Claim::on(core, journal);
+    if let Err(refusal) = claim.block().await {
+        return give_up(conn, Some(claim), refusal.into()).await;
+    }
+    if Instant::now() >= claim.deadline() {
+        return give_up(conn, Some(claim), CommitError::TooLate).await;
+    }
+    match send(conn, &claim).await {
+        Ok(()) => {
+            // What could not be told is owed.
+            let _ = claim.publish().await;
+            Ok(())
+        }
+        Err(source) if database_refused(&source) => {
+            claim.release().await;
+            Err(CommitError::Refused { source })
+        }
+        Err(source) => {
+            claim.leave().await;
+            Err(CommitError::Unknown { source })
         }
     }
+}
 
-    pub(super) async fn run(mut self, conn: DatabaseTransaction) -> Result<(), CommitError> {
-        let began = Instant::now();
-        if let Err(error) = self.block().await {
-            return self.give_up(conn, error).await;
-        }
-        let left = self.core.config.block.saturating_sub(began.elapsed());
-        if left.is_zero() {
-            return self.give_up(conn, CommitError::TooLate).await;
-        }
-        match self.send(conn, left).await {
-            Ok(()) => {
-                self.publish().await;
-                Ok(())
-            }
-            Err(source) if database_refused(&source) => {
-                self.release().await;
-                Err(CommitError::Refused { source })
-            }
-            Err(source) => {
-                self.leave().await;
-                Err(CommitError::Unknown { source })
-            }
+/// Notes what the rows that were changed past the library are found by now.
+async fn reread(journal: &mut Journal, conn: &DatabaseTransaction) -> Result<(), DbErr> {
+    for row in mem::take(&mut journal.unread).into_values() {
+        for (key, change) in row.found_by(Executor::Own(conn)).await? {
+            journal.note(key, change);
         }
     }
+    Ok(())
+}
 
-    /// Blocks every key, in one round trip.
-    async fn block(&mut self) -> Result<(), CommitError> {
-        let config = &self.core.config;
-        let request = Block {
-            token: self.token,
-            block_ms: ms(config.block),
-            keep_ms: ms(config.keep),
-        };
-        let blocks = self
-            .changes
-            .iter()
-            .map(|(key, _)| self.core.tier.block(key, request));
-        let mut result = Ok(());
-        for (at, reply) in join_all(blocks).await.into_iter().enumerate() {
-            let (key, change) = &self.changes[at];
-            match reply {
-                Ok(Blocked::Held) => self.held[at] = true,
-                Ok(Blocked::Busy) => {
-                    result = Err(CommitError::Contended {
-                        key: key.to_string(),
-                    });
-                }
-                Err(source) if change.on_failure == OnCacheFailure::Refuse => {
-                    result = Err(CommitError::CacheUnavailable { source });
-                }
-                Err(_) => {}
-            }
-        }
-        result
+async fn send(conn: DatabaseTransaction, claim: &Claim) -> Result<(), DbErr> {
+    if claim.is_empty() {
+        return conn.commit().await;
     }
+    let in_time = tokio::time::timeout_at(claim.deadline(), conn.commit()).await;
+    in_time.unwrap_or_else(|_| Err(DbErr::Custom("no answer to COMMIT within `block`".into())))
+}
 
-    async fn send(&self, conn: DatabaseTransaction, left: Duration) -> Result<(), DbErr> {
-        if self.changes.is_empty() {
-            return conn.commit().await;
-        }
-        match tokio::time::timeout(left, conn.commit()).await {
-            Ok(result) => result,
-            Err(_) => Err(DbErr::Custom(format!(
-                "no answer to COMMIT within {left:?}"
-            ))),
-        }
+async fn give_up(
+    conn: DatabaseTransaction,
+    claim: Option<Claim>,
+    error: CommitError,
+) -> Result<(), CommitError> {
+    // Without a COMMIT the server rolls back, asked or not.
+    let _ = conn.rollback().await;
+    if let Some(claim) = claim {
+        claim.release().await;
     }
-
-    /// Tells the cache what was committed, in one round trip.
-    async fn publish(self) {
-        let keep_ms = ms(self.core.config.keep);
-        let dones = self
-            .changes
-            .iter()
-            .zip(&self.held)
-            .map(|((key, change), held)| {
-                change.stats.writes.add(1);
-                let outcome = match &change.put {
-                    Some(put) if *held && put.version >= change.floor => Outcome::Put {
-                        version: put.version,
-                        inserted: put.inserted,
-                        value: put.value.clone(),
-                    },
-                    Some(put) => Outcome::Invalidate {
-                        floor: change.floor.max(put.version),
-                    },
-                    None => Outcome::Invalidate {
-                        floor: change.floor,
-                    },
-                };
-                self.core.tier.done(
-                    key,
-                    Done {
-                        token: self.token,
-                        keep_ms,
-                        outcome,
-                    },
-                )
-            });
-        let replies = join_all(dones).await;
-        for ((key, change), reply) in self.changes.iter().zip(replies) {
-            match reply {
-                Ok(Published::Put) => change.stats.puts.add(1),
-                Ok(_) => change.stats.invalidations.add(1),
-                Err(_) => self.owe(key, change),
-            }
-        }
-        self.invalidate_entities().await;
-    }
-
-    /// The outcome is unknown: the blocks stay until they lapse, and keys without one are owed an
-    /// invalidation.
-    async fn leave(self) {
-        for ((key, change), held) in self.changes.iter().zip(&self.held) {
-            if !held {
-                self.owe(key, change);
-            }
-        }
-        self.invalidate_entities().await;
-    }
-
-    async fn give_up(
-        self,
-        conn: DatabaseTransaction,
-        error: CommitError,
-    ) -> Result<(), CommitError> {
-        // Without a COMMIT the server rolls back, asked or not.
-        let _ = conn.rollback().await;
-        self.release().await;
-        Err(error)
-    }
-
-    /// Takes the blocks off: nothing was written.
-    async fn release(self) {
-        let keep_ms = ms(self.core.config.keep);
-        let held = self
-            .changes
-            .iter()
-            .zip(&self.held)
-            .filter(|(_, held)| **held);
-        let releases = held.map(|((key, _), _)| {
-            let request = Done {
-                token: self.token,
-                keep_ms,
-                outcome: Outcome::RolledBack,
-            };
-            self.core.tier.done(key, request)
-        });
-        // Without an answer a block lapses by itself.
-        let _ = join_all(releases).await;
-    }
-
-    fn owe(&self, key: &Key, change: &Change) {
-        change.stats.unpublished.add(1);
-        let floor = change
-            .put
-            .as_ref()
-            .map_or(change.floor, |put| put.version.max(change.floor));
-        self.core.pending.owe(
-            key,
-            &change.prefix,
-            Owed {
-                token: self.token,
-                floor,
-            },
-        );
-    }
-
-    async fn invalidate_entities(&self) {
-        let keep_ms = ms(self.core.config.keep);
-        for prefix in &self.entities {
-            let outcome = Outcome::Invalidate {
-                floor: Version::ZERO,
-            };
-            let request = Done {
-                token: Token::fresh(),
-                keep_ms,
-                outcome,
-            };
-            if self
-                .core
-                .tier
-                .invalidate_all(prefix, request)
-                .await
-                .is_err()
-            {
-                self.core.pending.owe_all(prefix);
-            }
-        }
-    }
+    Err(error)
 }

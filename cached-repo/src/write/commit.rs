@@ -13,7 +13,7 @@ use sea_orm::{
 };
 use tokio::time::Instant;
 
-use super::Verb;
+use super::{Verb, stake::Stake};
 use crate::{
     ActiveModelOf, CachedEntity, ColumnOf, Id, WriteError,
     db::EntityState,
@@ -23,7 +23,7 @@ use crate::{
 
 /// What became of a write's SQL.
 pub(super) enum Sql<M> {
-    Committed(Commit<M>),
+    Committed(Written<M>),
     /// Nothing was written.
     Refused(WriteError),
     /// Nothing was written, because the row is not what the caller took it for.
@@ -32,14 +32,14 @@ pub(super) enum Sql<M> {
     Unknown(WriteError),
 }
 
-/// A committed row; for a delete, the row as it was.
-pub(super) struct Commit<M> {
+/// A written row; for a delete, the row as it was.
+pub(super) struct Written<M> {
     pub(super) row: M,
     pub(super) inserted: bool,
     pub(super) deleted: bool,
 }
 
-impl<M: CachedEntity> Commit<M> {
+impl<M: CachedEntity> Written<M> {
     /// The version below which nothing may be stored any more.
     pub(super) fn floor(&self) -> Version {
         match self.row.version() {
@@ -70,6 +70,7 @@ pub(super) fn expected_version<M: CachedEntity>(
 pub(super) async fn insert<M: CachedEntity>(
     state: &EntityState<M>,
     conn: &Executor<'_>,
+    stake: &mut Stake<'_, M>,
     mut active: ActiveModelOf<M>,
 ) -> Sql<M> {
     leave_generated_columns::<M>(&mut active);
@@ -79,31 +80,35 @@ pub(super) async fn insert<M: CachedEntity>(
         set_first_version(&mut active, column);
     }
     let insert = <M::Entity as EntityTrait>::insert(active);
-    let committed = |row| {
-        Sql::Committed(Commit {
-            row,
-            inserted: true,
-            deleted: false,
-        })
-    };
-    let result = if returns_rows::<M>(conn) {
-        insert
-            .exec_with_returning(conn)
-            .await
-            .map_err(Failure::of_statement)
+    let returns = returns_rows::<M>(conn);
+    let result = if returns && !stake.needs_a_second_look() {
+        let row = insert.exec_with_returning(conn).await;
+        row.map(Some).map_err(Failure::of_statement)
     } else {
-        atomically(conn, async |tx| {
+        atomically(conn, stake, async |tx| {
+            if returns {
+                return insert.exec_with_returning(tx).await.map(Some);
+            }
             let id = insert.exec(tx).await?.last_insert_id;
-            reload::<M>(tx, id).await
+            reload::<M>(tx, id).await.map(Some)
         })
         .await
     };
-    result.map_or_else(|failure| failure.into_sql(state), committed)
+    match result {
+        Ok(Some(row)) => Sql::Committed(Written {
+            row,
+            inserted: true,
+            deleted: false,
+        }),
+        Ok(None) => Failure::Nothing(DbErr::RecordNotInserted).into_sql(state),
+        Err(failure) => failure.into_sql(state),
+    }
 }
 
 pub(super) async fn update<M: CachedEntity>(
     state: &EntityState<M>,
     conn: &Executor<'_>,
+    stake: &mut Stake<'_, M>,
     mut active: ActiveModelOf<M>,
     id: &Id<M>,
     expected: Option<Value>,
@@ -116,21 +121,27 @@ pub(super) async fn update<M: CachedEntity>(
         Ok(update) => checked::<M>(update, expected.clone()),
         Err(error) => return Failure::Nothing(error).into_sql(state),
     };
-    let result = if returns_rows::<M>(conn) {
-        update.exec(conn).await.map_err(Failure::of_statement)
+    let returns = returns_rows::<M>(conn);
+    let result = if returns && !stake.needs_a_second_look() {
+        let row = update.exec(conn).await;
+        row.map(Some).map_err(Failure::of_statement)
     } else {
-        atomically(conn, async |tx| {
+        atomically(conn, stake, async |tx| {
+            if returns {
+                return update.exec(tx).await.map(Some);
+            }
             update.exec_without_returning(tx).await?;
-            reload::<M>(tx, id.clone()).await
+            reload::<M>(tx, id.clone()).await.map(Some)
         })
         .await
     };
     match result {
-        Ok(row) => Sql::Committed(Commit {
+        Ok(Some(row)) => Sql::Committed(Written {
             row,
             inserted: false,
             deleted: false,
         }),
+        Ok(None) => contradiction(state, conn, id, expected).await,
         Err(failure) if failure.no_row_matched() => contradiction(state, conn, id, expected).await,
         Err(failure) => failure.into_sql(state),
     }
@@ -139,6 +150,7 @@ pub(super) async fn update<M: CachedEntity>(
 pub(super) async fn delete<M: CachedEntity>(
     state: &EntityState<M>,
     conn: &Executor<'_>,
+    stake: &mut Stake<'_, M>,
     row: &M,
     active: ActiveModelOf<M>,
 ) -> Sql<M> {
@@ -159,7 +171,7 @@ pub(super) async fn delete<M: CachedEntity>(
             .map_err(Failure::of_statement)
     } else if conn.get_database_backend() == DbBackend::MySql {
         let find = <M::Entity as EntityTrait>::find_by_id(id.clone()).lock_exclusive();
-        atomically(conn, async |tx| {
+        atomically(conn, stake, async |tx| {
             let row = find.one(tx).await?;
             let deleted = delete.exec(tx).await?.rows_affected > 0;
             Ok(row.filter(|_| deleted))
@@ -172,7 +184,7 @@ pub(super) async fn delete<M: CachedEntity>(
             .map_err(Failure::of_statement)
     };
     match deleted {
-        Ok(Some(row)) => Sql::Committed(Commit {
+        Ok(Some(row)) => Sql::Committed(Written {
             row,
             inserted: false,
             deleted: true,
@@ -185,13 +197,14 @@ pub(super) async fn delete<M: CachedEntity>(
 pub(super) async fn delete_by_id<M: CachedEntity>(
     state: &EntityState<M>,
     conn: &Executor<'_>,
+    stake: &mut Stake<'_, M>,
     id: Id<M>,
 ) -> Sql<M> {
     let delete = <M::Entity as EntityTrait>::delete_by_id(id.clone());
     let deleted = if conn.get_database_backend() == DbBackend::MySql {
         // The version must be known, so that a late writer of it cannot bring the row back.
         let find = <M::Entity as EntityTrait>::find_by_id(id.clone()).lock_exclusive();
-        atomically(conn, async |tx| {
+        atomically(conn, stake, async |tx| {
             let row = find.one(tx).await?;
             // A row that was inserted since is left alone: its version is not known.
             if row.is_some() {
@@ -207,7 +220,7 @@ pub(super) async fn delete_by_id<M: CachedEntity>(
             .map_err(Failure::of_statement)
     };
     match deleted {
-        Ok(Some(row)) => Sql::Committed(Commit {
+        Ok(Some(row)) => Sql::Committed(Written {
             row,
             inserted: false,
             deleted: true,
@@ -269,31 +282,47 @@ async fn reload<M: CachedEntity>(tx: &Executor<'_>, id: Id<M>) -> Result<M, DbEr
     row.ok_or(DbErr::RecordNotUpdated)
 }
 
-/// Runs the statements of one write in a transaction, their own or the one they are in.
-async fn atomically<T>(
+/// Runs the statements of one write in a transaction, their own or the one they are in. In their
+/// own, what the row shows to be touched besides is blocked before the COMMIT.
+async fn atomically<M: CachedEntity>(
     conn: &Executor<'_>,
-    work: impl AsyncFnOnce(&Executor<'_>) -> Result<T, DbErr>,
-) -> Result<T, Failure> {
-    let Executor::Pool(pool, deadline) = conn else {
+    stake: &mut Stake<'_, M>,
+    work: impl AsyncFnOnce(&Executor<'_>) -> Result<Option<M>, DbErr>,
+) -> Result<Option<M>, Failure> {
+    let Executor::Pool(pool) = conn else {
         return work(conn).await.map_err(Failure::Nothing);
     };
     let tx = pool.begin().await.map_err(Failure::Nothing)?;
-    match work(&Executor::Own(&tx)).await {
-        Ok(_) if deadline.is_some_and(|deadline| Instant::now() >= deadline) => {
-            // Without a COMMIT the server rolls back, asked or not.
-            let _ = tx.rollback().await;
-            Err(Failure::TooLate)
-        }
-        Ok(value) => match tx.commit().await {
-            Ok(()) => Ok(value),
+    let worked = match work(&Executor::Own(&tx)).await {
+        Ok(row) => prepared(stake, row).await,
+        Err(error) => Err(Failure::Nothing(error)),
+    };
+    match worked {
+        Ok(row) => match tx.commit().await {
+            Ok(()) => Ok(row),
             Err(error) => Err(Failure::Unknown(error)),
         },
-        Err(error) => {
+        Err(failure) => {
             // Without a COMMIT the server rolls back, asked or not.
             let _ = tx.rollback().await;
-            Err(Failure::Nothing(error))
+            Err(failure)
         }
     }
+}
+
+/// The row, if it may be committed.
+async fn prepared<M: CachedEntity>(
+    stake: &mut Stake<'_, M>,
+    row: Option<M>,
+) -> Result<Option<M>, Failure> {
+    if let Some(row) = &row {
+        stake.look_again(row).await.map_err(Failure::Refused)?;
+    }
+    let late = |deadline| Instant::now() >= deadline;
+    if stake.deadline().is_some_and(late) {
+        return Err(Failure::TooLate);
+    }
+    Ok(row)
 }
 
 /// SQL that failed.
@@ -302,6 +331,8 @@ enum Failure {
     Nothing(DbErr),
     /// Nothing was written: it was not committed, because that took too long.
     TooLate,
+    /// Nothing was written: the cache refused a claim.
+    Refused(WriteError),
     /// It may have been, or may yet be.
     Unknown(DbErr),
 }
@@ -343,6 +374,7 @@ impl Failure {
             Self::TooLate => Sql::Refused(WriteError::TooLate {
                 entity: state.name.clone(),
             }),
+            Self::Refused(error) => Sql::Refused(error),
             Self::Unknown(source) => Sql::Unknown(WriteError::database(&state.name, source)),
         }
     }

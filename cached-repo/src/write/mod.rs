@@ -19,7 +19,10 @@
 mod claim;
 mod closing;
 mod commit;
+pub(crate) mod hand;
 mod pending;
+mod stake;
+mod touch;
 pub(crate) mod transaction;
 
 use std::{future::Future, sync::Arc};
@@ -27,19 +30,11 @@ use std::{future::Future, sync::Arc};
 use sea_orm::{ActiveModelBehavior, ActiveModelTrait, sea_query::FromValueTuple};
 
 pub(crate) use self::pending::Pending;
-use self::{
-    claim::{Claim, publish_invalidation},
-    pending::{Debt, Owed},
-};
+use self::{stake::Stake, touch::Touched};
 use crate::{
-    ActiveModelOf, CacheError, CachedEntity, Id, WriteError,
+    ActiveModelOf, CachedEntity, Id, WriteError,
     cached::{Cached, Provenance},
     db::EntityState,
-    protocol::{
-        Key, Token, Version,
-        state::{Done, Outcome},
-    },
-    read::ms,
     session::Scope,
 };
 
@@ -73,18 +68,17 @@ pub(crate) async fn row<M: CachedEntity>(
         let id = id.map(Id::<M>::from_value_tuple);
         let key = id.clone().map(|id| state.keys.row(id));
 
-        let claim = Claim::stake(&state, &scope, key).await?;
-        let conn = conn.until(claim.deadline());
-        let sql = async {
-            match (verb, &id) {
-                (Verb::Update, Some(id)) => {
-                    commit::update(&state, &conn, active, id, expected).await
-                }
-                _ => commit::insert(&state, &conn, active).await,
+        let touched = Touched::by(&state, verb, &active, key);
+        let mut stake = Stake::out(&state, &scope, touched).await?;
+        let cover = stake.cover();
+        let sql = match (verb, &id) {
+            (Verb::Update, Some(id)) => {
+                commit::update(&state, &conn, &mut stake, active, id, expected).await
             }
+            _ => commit::insert(&state, &conn, &mut stake, active).await,
         };
-        let sql = claim.cover(&state, sql).await;
-        let (row, pending) = claim.settle(&state, sql).await?;
+        cover.dismiss();
+        let (row, pending) = stake.settle(sql).await?;
         let row = ActiveModelOf::<M>::after_save(row, &conn, verb == Verb::Insert)
             .await
             .map_err(|source| WriteError::AfterHook {
@@ -117,11 +111,11 @@ pub(crate) async fn delete<M: CachedEntity>(
             .before_delete(&conn)
             .await
             .map_err(|source| WriteError::database(&state.name, source))?;
-        let claim = Claim::stake(&state, &scope, Some(key)).await?;
-        let conn = conn.until(claim.deadline());
-        let sql = commit::delete(&state, &conn, &row, active.clone());
-        let sql = claim.cover(&state, sql).await;
-        claim.settle(&state, sql).await?;
+        let mut stake = Stake::out(&state, &scope, Touched::row(key)).await?;
+        let cover = stake.cover();
+        let sql = commit::delete(&state, &conn, &mut stake, &row, active.clone()).await;
+        cover.dismiss();
+        stake.settle(sql).await?;
         active
             .after_delete(&conn)
             .await
@@ -142,69 +136,18 @@ pub(crate) async fn delete_by_id<M: CachedEntity>(
 ) -> Result<Option<M>, WriteError> {
     carried_out(state, scope, |state, scope| async move {
         let conn = scope.executor(&state.core.conn);
-        let claim = Claim::stake(&state, &scope, Some(state.keys.row(id.clone()))).await?;
-        let conn = conn.until(claim.deadline());
-        let sql = claim
-            .cover(&state, commit::delete_by_id(&state, &conn, id))
-            .await;
-        match claim.settle(&state, sql).await {
+        let touched = Touched::row(state.keys.row(id.clone()));
+        let mut stake = Stake::out(&state, &scope, touched).await?;
+        let cover = stake.cover();
+        let sql = commit::delete_by_id(&state, &conn, &mut stake, id).await;
+        cover.dismiss();
+        match stake.settle(sql).await {
             Ok((row, _)) => Ok(Some(row)),
             Err(WriteError::NotFound { .. }) => Ok(None),
             Err(error) => Err(error),
         }
     })
     .await
-}
-
-/// Makes the entry of a key a tombstone, now or, if the tier cannot be told, later.
-pub(crate) async fn invalidate<M: CachedEntity>(
-    state: &Arc<EntityState<M>>,
-    scope: &Scope,
-    key: Key,
-) -> Result<(), CacheError> {
-    if let Scope::Transaction(session) = scope
-        && !session.has_ended()
-    {
-        session.journal().note(key, state.raw_change());
-        return Ok(());
-    }
-    let owed = Owed {
-        token: Token::fresh(),
-        floor: Version::ZERO,
-    };
-    publish_invalidation(state, &key, owed).await?;
-    Ok(())
-}
-
-/// Makes every entry of the entity a tombstone, now or later.
-pub(crate) async fn invalidate_all<M: CachedEntity>(
-    state: &Arc<EntityState<M>>,
-    scope: &Scope,
-) -> Result<(), CacheError> {
-    if let Scope::Transaction(session) = scope
-        && !session.has_ended()
-    {
-        session
-            .journal()
-            .entities
-            .insert(Arc::clone(state.keys.prefix()));
-        return Ok(());
-    }
-    let keep_ms = ms(state.core.config.keep);
-    let outcome = Outcome::Invalidate {
-        floor: Version::ZERO,
-    };
-    let request = Done {
-        token: Token::fresh(),
-        keep_ms,
-        outcome,
-    };
-    let prefix = state.keys.prefix();
-    let debt = Debt::of(|| state.core.pending.owe_all(prefix));
-    let keys = state.core.tier.invalidate_all(prefix, request).await?;
-    debt.paid();
-    state.stats.invalidations.add(keys);
-    Ok(())
 }
 
 /// Carries a write out: in a transaction with the caller, else in a task of its own, so that it

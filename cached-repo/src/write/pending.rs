@@ -20,7 +20,7 @@ use std::{
 
 use futures_util::future::join_all;
 use parking_lot::Mutex;
-use tokio::{sync::Notify, task::JoinHandle};
+use tokio::{sync::Notify, task::JoinHandle, time::Instant};
 
 use crate::{
     config::Config,
@@ -43,6 +43,42 @@ pub(crate) struct Owed {
     /// The block to take off with it.
     pub(super) token: Token,
     pub(super) floor: Version,
+    /// Not before then; at once without it.
+    pub(super) due: Option<Instant>,
+}
+
+/// All that is owed to one key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Account {
+    token: Token,
+    floor: Version,
+    /// An invalidation is due now.
+    now: bool,
+    /// Another one is due then.
+    late: Option<Instant>,
+}
+
+impl Account {
+    fn open(owed: Owed) -> Self {
+        Self {
+            token: owed.token,
+            floor: owed.floor,
+            now: owed.due.is_none(),
+            late: owed.due,
+        }
+    }
+
+    /// The latest block is the one still standing; earlier ones lapse.
+    fn add(&mut self, owed: Owed) {
+        self.floor = self.floor.max(owed.floor);
+        self.token = owed.token;
+        self.now |= owed.due.is_none();
+        self.late = self.late.max(owed.due);
+    }
+
+    fn is_due(&self) -> bool {
+        self.now || self.late.is_some_and(|late| late <= Instant::now())
+    }
 }
 
 /// The invalidations that are owed, and the task that replays them.
@@ -64,13 +100,15 @@ struct Queue {
 
 /// What is replayed at a time.
 struct Batch {
-    keys: Vec<(Key, Owed)>,
+    keys: Vec<(Key, Account)>,
     entities: Vec<(Arc<str>, u64)>,
+    /// When something else is due, if anything is owed for later.
+    next: Option<Instant>,
 }
 
 #[derive(Debug, Default)]
 struct Ledger {
-    keys: HashMap<Key, Owed>,
+    keys: HashMap<Key, Account>,
     /// Prefixes of entities that are owed one as a whole, and how often it was asked for.
     entities: HashMap<Arc<str>, u64>,
 }
@@ -93,14 +131,10 @@ impl Pending {
         let mut ledger = self.queue.owed.lock();
         let full = ledger.keys.len() >= self.queue.capacity;
         match ledger.keys.get_mut(key) {
-            // The latest block is the one still standing; earlier ones lapse.
-            Some(earlier) => {
-                earlier.floor = earlier.floor.max(owed.floor);
-                earlier.token = owed.token;
-            }
+            Some(account) => account.add(owed),
             None if full => ledger.owe_all(prefix),
             None => {
-                ledger.keys.insert(key.clone(), owed);
+                ledger.keys.insert(key.clone(), Account::open(owed));
             }
         }
         self.queue.recount(&ledger);
@@ -133,6 +167,14 @@ impl Pending {
         self.queue.len.load(Ordering::Acquire)
     }
 
+    /// Makes what is owed for later due now.
+    pub(crate) fn hurry(&self) {
+        for account in self.queue.owed.lock().keys.values_mut() {
+            account.now |= account.late.take().is_some();
+        }
+        self.queue.changed.notify_one();
+    }
+
     /// Waits until nothing is owed.
     pub(crate) async fn drained(&self) {
         loop {
@@ -163,11 +205,10 @@ impl Queue {
     /// Some of what is owed.
     fn batch(&self) -> Batch {
         let ledger = self.owed.lock();
-        let keys = ledger
-            .keys
-            .iter()
+        let due = ledger.keys.iter().filter(|(_, account)| account.is_due());
+        let keys = due
             .take(BATCH)
-            .map(|(key, owed)| (key.clone(), *owed));
+            .map(|(key, account)| (key.clone(), *account));
         let entities = ledger
             .entities
             .iter()
@@ -175,6 +216,11 @@ impl Queue {
         Batch {
             keys: keys.collect(),
             entities: entities.collect(),
+            next: ledger
+                .keys
+                .values()
+                .filter_map(|account| account.late)
+                .min(),
         }
     }
 }
@@ -189,36 +235,56 @@ impl Ledger {
 async fn replay(queue: Arc<Queue>, tier: Arc<dyn Tier>, keep_ms: u64) {
     let mut pause = FIRST_PAUSE;
     loop {
-        let Batch { keys, entities } = queue.batch();
+        let Batch {
+            keys,
+            entities,
+            next,
+        } = queue.batch();
         if keys.is_empty() && entities.is_empty() {
-            queue.changed.notified().await;
+            let changed = queue.changed.notified();
+            match next {
+                // Woken early or late, the next batch is what is due by then.
+                Some(next) => drop(tokio::time::timeout_at(next, changed).await),
+                None => changed.await,
+            }
             continue;
         }
         let mut progress = false;
-        let done = |owed: Owed| Done {
-            token: owed.token,
+        let done = |token, floor| Done {
+            token,
             keep_ms,
-            outcome: Outcome::Invalidate { floor: owed.floor },
+            outcome: Outcome::Invalidate { floor },
         };
-        let replies = join_all(keys.iter().map(|(key, owed)| tier.done(key, done(*owed)))).await;
-        for ((key, owed), reply) in keys.iter().zip(replies) {
+        let told = keys
+            .iter()
+            .map(|(key, account)| tier.done(key, done(account.token, account.floor)));
+        for ((key, account), reply) in keys.iter().zip(join_all(told).await) {
             if reply.is_err() {
                 continue;
             }
             progress = true;
             let mut ledger = queue.owed.lock();
             // What came meanwhile is still owed.
-            if ledger.keys.get(key) == Some(owed) {
-                ledger.keys.remove(key);
+            if ledger.keys.get(key) == Some(account) {
+                match account.late.filter(|late| *late > Instant::now()) {
+                    Some(late) => {
+                        let account = Account {
+                            now: false,
+                            late: Some(late),
+                            ..*account
+                        };
+                        ledger.keys.insert(key.clone(), account);
+                    }
+                    None => {
+                        ledger.keys.remove(key);
+                    }
+                }
             }
             queue.recount(&ledger);
         }
         for (prefix, times) in entities {
-            let owed = Owed {
-                token: Token::fresh(),
-                floor: Version::ZERO,
-            };
-            if tier.invalidate_all(&prefix, done(owed)).await.is_ok() {
+            let done = done(Token::fresh(), Version::ZERO);
+            if tier.invalidate_all(&prefix, done).await.is_ok() {
                 progress = true;
                 let mut ledger = queue.owed.lock();
                 // What came meanwhile may be of a key that was already passed.
@@ -259,212 +325,4 @@ impl<F: FnOnce()> Drop for Debt<F> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{collections::HashMap, future::ready};
-
-    use super::*;
-    use crate::{
-        protocol::{
-            KeySpace, Timestamp,
-            state::{Block, Blocked, Fill, Filled, Lease, Leased, Published},
-        },
-        tier::{Held, Reply, TierError},
-    };
-
-    const LIMIT: Duration = Duration::from_secs(10);
-
-    /// A tier that can be told only as often as the test allows, and reports what it was told.
-    #[derive(Debug)]
-    struct Scripted {
-        /// One permit for one answer; without one a call waits.
-        answers: tokio::sync::Semaphore,
-        /// Called and waiting.
-        waiting: AtomicUsize,
-        told: Mutex<Vec<(String, Version)>>,
-        fails: std::sync::atomic::AtomicBool,
-    }
-
-    impl Scripted {
-        async fn answer<T>(&self, key: &str, request: &Done, reply: T) -> Result<T, TierError> {
-            self.waiting.fetch_add(1, Ordering::SeqCst);
-            let permit = self.answers.acquire().await;
-            self.waiting.fetch_sub(1, Ordering::SeqCst);
-            permit.map_err(|_| TierError::Unavailable)?.forget();
-            if self.fails.load(Ordering::SeqCst) {
-                return Err(TierError::Unavailable);
-            }
-            let Outcome::Invalidate { floor } = request.outcome else {
-                panic!("only invalidations are owed");
-            };
-            self.told.lock().push((key.to_owned(), floor));
-            Ok(reply)
-        }
-
-        async fn until_waiting(&self, calls: usize) {
-            until("the tier is called", || {
-                self.waiting.load(Ordering::SeqCst) >= calls
-            })
-            .await;
-        }
-    }
-
-    impl Tier for Scripted {
-        fn now(&self) -> Timestamp {
-            Timestamp::default()
-        }
-        fn get<'a>(&'a self, _: &'a Key) -> Reply<'a, Held> {
-            Box::pin(ready(Err(TierError::Unavailable)))
-        }
-        fn lease<'a>(&'a self, _: &'a Key, _: Lease) -> Reply<'a, Leased> {
-            Box::pin(ready(Err(TierError::Unavailable)))
-        }
-        fn fill<'a>(&'a self, _: &'a Key, _: Fill) -> Reply<'a, Filled> {
-            Box::pin(ready(Err(TierError::Unavailable)))
-        }
-        fn block<'a>(&'a self, _: &'a Key, _: Block) -> Reply<'a, Blocked> {
-            Box::pin(ready(Err(TierError::Unavailable)))
-        }
-        fn done<'a>(&'a self, key: &'a Key, request: Done) -> Reply<'a, Published> {
-            Box::pin(async move {
-                self.answer(key.as_str(), &request, Published::Invalidated)
-                    .await
-            })
-        }
-        fn invalidate_all<'a>(&'a self, prefix: &'a str, request: Done) -> Reply<'a, u64> {
-            Box::pin(async move { self.answer(prefix, &request, 1).await })
-        }
-    }
-
-    async fn until(what: &str, mut reached: impl FnMut() -> bool) {
-        let wait = async {
-            while !reached() {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        };
-        let in_time = tokio::time::timeout(LIMIT, wait).await;
-        assert!(in_time.is_ok(), "never happened: {what}");
-    }
-
-    fn space() -> KeySpace {
-        KeySpace::new("test", "row")
-    }
-
-    fn owed(floor: u64) -> Owed {
-        Owed {
-            token: Token::fresh(),
-            floor: Version::new(floor).unwrap(),
-        }
-    }
-
-    fn start(capacity: usize) -> (Arc<Scripted>, Pending) {
-        let tier = Arc::new(Scripted {
-            answers: tokio::sync::Semaphore::new(0),
-            waiting: AtomicUsize::new(0),
-            told: Mutex::default(),
-            fails: false.into(),
-        });
-        let config = Config {
-            pending_capacity: capacity,
-            ..Config::default()
-        };
-        let pending = Pending::start(Arc::clone(&tier) as Arc<dyn Tier>, &config);
-        (tier, pending)
-    }
-
-    #[tokio::test]
-    async fn a_key_is_distrusted_until_the_tier_was_told() {
-        let (tier, pending) = start(10);
-        let (key, other) = (space().row(1i64), space().row(2i64));
-        pending.owe(&key, space().prefix(), owed(3));
-        assert!(pending.distrusts(&key) && !pending.distrusts(&other));
-        tier.until_waiting(1).await;
-        assert!(pending.distrusts(&key), "told is not acknowledged");
-        tier.answers.add_permits(1);
-        tokio::time::timeout(LIMIT, pending.drained())
-            .await
-            .unwrap();
-        assert!(!pending.distrusts(&key));
-        let floor = Version::new(3).unwrap();
-        assert_eq!(*tier.told.lock(), [(key.to_string(), floor)]);
-    }
-
-    #[tokio::test]
-    async fn a_failed_replay_is_tried_again() {
-        let (tier, pending) = start(10);
-        let key = space().row(1i64);
-        tier.fails.store(true, Ordering::SeqCst);
-        pending.owe(&key, space().prefix(), owed(0));
-        tier.answers.add_permits(2);
-        until("two attempts have failed", || {
-            tier.answers.available_permits() == 0
-        })
-        .await;
-        assert!(pending.distrusts(&key));
-        tier.fails.store(false, Ordering::SeqCst);
-        tier.answers.add_permits(1);
-        tokio::time::timeout(LIMIT, pending.drained())
-            .await
-            .unwrap();
-    }
-
-    #[tokio::test]
-    async fn what_comes_during_a_replay_is_still_owed() {
-        let (tier, pending) = start(10);
-        let key = space().row(1i64);
-        pending.owe(&key, space().prefix(), owed(3));
-        tier.until_waiting(1).await;
-        pending.owe(&key, space().prefix(), owed(2));
-        tier.answers.add_permits(1);
-        until("the first replay is acknowledged", || {
-            tier.told.lock().len() == 1
-        })
-        .await;
-        tier.until_waiting(1).await;
-        assert!(pending.distrusts(&key));
-        tier.answers.add_permits(1);
-        tokio::time::timeout(LIMIT, pending.drained())
-            .await
-            .unwrap();
-        let floors: Vec<u64> = tier.told.lock().iter().map(|(_, v)| v.get()).collect();
-        assert_eq!(floors, [3, 3], "the highest floor counts");
-    }
-
-    #[tokio::test]
-    async fn beyond_the_capacity_the_entity_is_owed_as_a_whole() {
-        let (tier, pending) = start(2);
-        for id in 0..5i64 {
-            pending.owe(&space().row(id), space().prefix(), owed(0));
-        }
-        assert_eq!(pending.len(), 3);
-        assert!(pending.distrusts(&space().row(99i64)));
-        let stranger = KeySpace::new("test", "row2").row(1i64);
-        assert!(!pending.distrusts(&stranger));
-        tier.answers.add_permits(100);
-        tokio::time::timeout(LIMIT, pending.drained())
-            .await
-            .unwrap();
-        let told: HashMap<String, Version> = tier.told.lock().iter().cloned().collect();
-        assert!(told.contains_key(&**space().prefix()) && told.len() == 3);
-    }
-
-    /// The scan may have passed the key that is added while it runs.
-    #[tokio::test]
-    async fn what_overflows_during_the_replay_of_its_entity_is_still_owed() {
-        let (tier, pending) = start(1);
-        pending.owe_all(space().prefix());
-        tier.until_waiting(1).await;
-        pending.owe_all(space().prefix());
-        tier.answers.add_permits(1);
-        until("the first replay is acknowledged", || {
-            tier.told.lock().len() == 1
-        })
-        .await;
-        tier.until_waiting(1).await;
-        assert!(pending.distrusts(&space().row(1i64)));
-        tier.answers.add_permits(1);
-        tokio::time::timeout(LIMIT, pending.drained())
-            .await
-            .unwrap();
-        assert_eq!(tier.told.lock().len(), 2);
-    }
-}
+mod tests;

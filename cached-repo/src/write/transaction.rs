@@ -26,8 +26,8 @@ use sea_orm::{
     TransactionTrait, entity::prelude::async_trait::async_trait,
 };
 
-use super::closing::Commit;
 pub use super::closing::CommitError;
+use super::{closing, hand::invalidated_by_hand};
 use crate::{
     CachedDb, CachedEntity, IntoId,
     session::{Executor, Journal, Session},
@@ -175,9 +175,7 @@ impl Transaction {
 
     /// Notes that a statement of your own changes a row; the cache learns of it at the commit.
     pub fn invalidate<M: CachedEntity>(&self, id: impl IntoId<M>) {
-        let state = self.db.entity::<M>();
-        let key = state.keys.row(id.into_id());
-        self.session.journal().note(key, state.raw_change());
+        invalidated_by_hand(&self.db.entity::<M>(), &self.session, id.into_id());
     }
 
     /// Notes that statements of your own may change any row of an entity.
@@ -214,7 +212,7 @@ impl Transaction {
             async move {
                 match session.parent() {
                     Some(parent) => release(conn, journal, parent).await,
-                    None => Commit::new(&core, journal).run(conn).await,
+                    None => closing::commit(&core, journal, conn).await,
                 }
             }
         });
@@ -245,10 +243,10 @@ async fn release(
 ) -> Result<(), CommitError> {
     // Whatever becomes of it, the parent invalidates what was changed; it stores the rows only if
     // it is known that they stay.
-    parent.journal().absorb(journal.clone(), false);
+    parent.journal().forewarn(&journal);
     let released = conn.commit().await;
     match &released {
-        Ok(()) => parent.journal().absorb(journal, true),
+        Ok(()) => parent.journal().absorb(journal),
         Err(_) => parent.doom(),
     }
     parent.resume();

@@ -1,0 +1,204 @@
+//! Rows by their keys, many at a time: one question to the tier, and one statement for what it does
+//! not know.
+//!
+//! Invariants:
+//! - As with a single row: only a SELECT that began after a row's lease was granted is stored, and
+//!   rows that another reader is loading are waited for, not loaded twice.
+//!
+//! Does not know what rows are found by besides their keys.
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::Arc,
+};
+
+use futures_util::future::{join_all, try_join_all};
+use tokio::time::Instant;
+
+use super::{
+    Query, Row, Seen, load_cost_ms,
+    place::{Answer, Tenure},
+    wanted,
+};
+use crate::{
+    CachedEntity, Id, ReadError,
+    config::ReadPolicy,
+    db::EntityState,
+    protocol::{Key, MissReason},
+    session::Scope,
+    tier::Held,
+};
+
+/// Rows and how to read them.
+pub(crate) struct Many<'a, M: CachedEntity> {
+    pub(crate) state: &'a Arc<EntityState<M>>,
+    pub(crate) scope: &'a Scope,
+    pub(crate) policy: ReadPolicy,
+}
+
+/// A row that the cache does not know.
+struct Missed<M: CachedEntity> {
+    query: Query<M>,
+    at: usize,
+    /// Why; without a reason it is read past the cache.
+    reason: Option<MissReason>,
+}
+
+/// How a row that the cache does not know is come by.
+enum Ask<M: CachedEntity> {
+    /// It does by now.
+    Known(Row<M>),
+    /// With a lease, what is loaded is stored.
+    Load(Option<Tenure<M>>),
+    /// Another reader is loading it.
+    Wait,
+}
+
+impl<M: CachedEntity> Many<'_, M> {
+    /// Reads the rows, in the order of their keys; a key may be there several times.
+    pub(crate) async fn find(&self, ids: Vec<Id<M>>) -> Result<Vec<Row<M>>, ReadError> {
+        let mut positions: HashMap<Key, usize> = HashMap::with_capacity(ids.len());
+        let mut queries = Vec::with_capacity(ids.len());
+        let mut order = Vec::with_capacity(ids.len());
+        for id in ids {
+            let query = Query::new(self.state, self.scope, id, self.policy);
+            let at = match positions.entry(query.key.clone()) {
+                Entry::Occupied(occupied) => *occupied.get(),
+                Entry::Vacant(vacant) => {
+                    queries.push(query);
+                    *vacant.insert(queries.len() - 1)
+                }
+            };
+            order.push(at);
+        }
+        let rows = self.find_each(queries).await?;
+        Ok(order.into_iter().map(|at| rows[at].clone()).collect())
+    }
+
+    /// Reads different rows.
+    async fn find_each(&self, queries: Vec<Query<M>>) -> Result<Vec<Row<M>>, ReadError> {
+        let mut rows: Vec<Row<M>> = vec![None; queries.len()];
+        let mut missed = Vec::new();
+        for (at, (query, served)) in self.look(queries).await.into_iter().enumerate() {
+            match served {
+                Ok(row) => rows[at] = row,
+                Err(reason) => missed.push(Missed { query, at, reason }),
+            }
+        }
+        if !missed.is_empty() {
+            self.load(missed, &mut rows).await?;
+        }
+        Ok(rows)
+    }
+
+    /// What the cache knows of each.
+    async fn look(
+        &self,
+        queries: Vec<Query<M>>,
+    ) -> Vec<(Query<M>, Result<Row<M>, Option<MissReason>>)> {
+        let core = &self.state.core;
+        let inside = matches!(self.scope, Scope::Transaction(_));
+        let past = |query: &Query<M>| inside || core.pending.distrusts(&query.key);
+        if self.policy.fresh || queries.iter().all(past) {
+            self.state.stats.bypasses.add(queries.len() as u64);
+            return queries
+                .into_iter()
+                .map(|query| (query, Err(None)))
+                .collect();
+        }
+        let keys: Vec<Key> = queries.iter().map(|query| query.key.clone()).collect();
+        let held = match core.tier.get_many(&keys).await {
+            Ok(held) => held.into_iter().map(Some).collect(),
+            Err(_) => keys.iter().map(|_| None).collect::<Vec<_>>(),
+        };
+        let each = queries.into_iter().zip(held);
+        each.map(|(query, held)| {
+            let seen = match held.filter(|_| !past(&query)) {
+                Some(Held::Entry(entry)) => query.judge(&entry),
+                Some(Held::Nothing) => Seen::Miss(MissReason::Nothing),
+                Some(Held::Foreign) => Seen::Miss(MissReason::Corrupt),
+                None => Seen::Unknown,
+            };
+            let served = query.serve(seen);
+            (query, served)
+        })
+        .collect()
+    }
+
+    /// Loads what the cache does not know: what this reader gets the right to load, and what is
+    /// read past the cache, in one go; then what other readers are loading is waited for.
+    async fn load(&self, missed: Vec<Missed<M>>, rows: &mut [Row<M>]) -> Result<(), ReadError> {
+        let claims = join_all(missed.iter().map(|missed| self.claim(missed))).await;
+        let began = Instant::now();
+        let (mut wanted, mut awaited) = (Vec::new(), Vec::new());
+        for (missed, claim) in missed.into_iter().zip(claims) {
+            match claim {
+                Ask::Known(row) => rows[missed.at] = row,
+                Ask::Load(tenure) => wanted.push((missed, tenure)),
+                Ask::Wait => awaited.push(missed),
+            }
+        }
+        let ids = wanted.iter().map(|(missed, _)| missed.query.id.clone());
+        let found = self.state.select_by_ids(self.scope, ids.collect()).await?;
+        let cost = load_cost_ms(began);
+        let stored = wanted.into_iter().map(async |(missed, tenure)| {
+            let Missed { query, at, .. } = missed;
+            let row = match found.get(&query.key) {
+                Some(row) => Some(row.clone()),
+                // The database may call equal what is spelt otherwise.
+                None if !self.state.spelling_is_exact(&query.id) => query.select().await?,
+                None => None,
+            };
+            if let Some(tenure) = tenure {
+                let found = query.found(row.as_deref(), cost);
+                let authoritative = self.policy.fresh;
+                query
+                    .place()
+                    .settle(tenure, Some(found), authoritative)
+                    .await;
+            }
+            if self.policy.fresh
+                && let Some(row) = &row
+            {
+                self.state.repair_hints(row).await;
+            }
+            Ok((at, row))
+        });
+        for (at, row) in try_join_all(stored).await? {
+            rows[at] = row;
+        }
+        let awaited = awaited
+            .into_iter()
+            .map(async |missed| Ok((missed.at, missed.query.board(missed.reason).await?)));
+        for (at, row) in try_join_all(awaited).await? {
+            rows[at] = row;
+        }
+        Ok(())
+    }
+
+    /// Asks, once, for the right to load a row.
+    async fn claim(&self, missed: &Missed<M>) -> Ask<M> {
+        let query = &missed.query;
+        if self.policy.fresh {
+            let past = matches!(self.scope, Scope::Transaction(_));
+            let trusted = !past && !self.state.core.pending.distrusts(&query.key);
+            return Ask::Load(match trusted {
+                true => query.place().lease_anew().await,
+                false => None,
+            });
+        }
+        let Some(reason) = missed.reason else {
+            return Ask::Load(None);
+        };
+        match query.place().lease(wanted(reason)).await {
+            Answer::Granted(tenure) => Ask::Load(Some(tenure)),
+            Answer::Hit(entry) => match query.judge(&entry) {
+                Seen::Row(row, _) => Ask::Known(Some(row)),
+                Seen::Absent => Ask::Known(None),
+                Seen::Miss(_) | Seen::Unknown => Ask::Wait,
+            },
+            Answer::Wait => Ask::Wait,
+            Answer::Blocked | Answer::Unknown => Ask::Load(None),
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! The SELECTs of the read pipeline.
+//!
+//! Invariants:
+//! - A statement asks for at most [`MAX_KEYS_PER_STATEMENT`] keys, and lists of keys come in few
+//!   lengths, so that the database need not prepare a statement for each.
+//!
+//! Does not know the cache.
+
+use std::collections::HashMap;
+
+use futures_util::future::try_join_all;
+use sea_orm::{
+    ColumnTrait, Condition, DbErr, EntityTrait, Iterable, PrimaryKeyToColumn, QueryFilter,
+    QueryOrder,
+    sea_query::{IntoValueTuple, Value},
+};
+
+use crate::{
+    CachedEntity, ColumnOf, Id, LookupDef, ReadError, cached::Cached, db::EntityState,
+    entity::PrimaryKey, protocol::Key, session::Scope,
+};
+
+/// What every database takes as parameters of one statement, with room to spare, whatever the
+/// number of columns in a key.
+const MAX_KEYS_PER_STATEMENT: usize = 1_000;
+
+impl<M: CachedEntity> EntityState<M> {
+    /// The row with this key.
+    pub(super) async fn select_by_id(
+        &self,
+        scope: &Scope,
+        id: Id<M>,
+    ) -> Result<Option<Cached<M>>, ReadError> {
+        self.stats.loads.add(1);
+        let found = <M::Entity as EntityTrait>::find_by_id(id)
+            .one(&scope.executor(&self.core.conn))
+            .await;
+        let row = found.map_err(|source| self.failed(source))?;
+        Ok(row.map(Cached::loaded))
+    }
+
+    /// The rows with these keys, each under the key it has itself.
+    pub(super) async fn select_by_ids(
+        &self,
+        scope: &Scope,
+        ids: Vec<Id<M>>,
+    ) -> Result<HashMap<Key, Cached<M>>, ReadError> {
+        let columns: Vec<_> = PrimaryKey::<M>::iter()
+            .map(PrimaryKeyToColumn::into_column)
+            .collect();
+        let keys: Vec<Vec<Value>> = ids
+            .into_iter()
+            .map(|id| id.into_value_tuple().into_iter().collect())
+            .collect();
+        let rows = self.select_any(scope, &columns, keys).await?;
+        let by_key = |row: M| (self.key_of(&row), Cached::loaded(row));
+        Ok(rows.into_iter().map(by_key).collect())
+    }
+
+    /// The rows that a lookup finds by any of these values, ordered by key.
+    pub(super) async fn select_by(
+        &self,
+        scope: &Scope,
+        lookup: &LookupDef<M>,
+        values: Vec<Vec<Value>>,
+    ) -> Result<Vec<M>, ReadError> {
+        let columns: Vec<_> = lookup.columns.iter().map(|column| column.column).collect();
+        self.select_any(scope, &columns, values).await
+    }
+
+    async fn select_any(
+        &self,
+        scope: &Scope,
+        columns: &[ColumnOf<M>],
+        keys: Vec<Vec<Value>>,
+    ) -> Result<Vec<M>, ReadError> {
+        let statements = keys.chunks(MAX_KEYS_PER_STATEMENT).map(async |keys| {
+            self.stats.loads.add(1);
+            let mut select = <M::Entity as EntityTrait>::find().filter(any_of::<M>(columns, keys));
+            for key in PrimaryKey::<M>::iter() {
+                select = select.order_by_asc(key.into_column());
+            }
+            let rows = select.all(&scope.executor(&self.core.conn)).await;
+            rows.map_err(|source| self.failed(source))
+        });
+        let rows = try_join_all(statements).await?;
+        Ok(rows.into_iter().flatten().collect())
+    }
+
+    fn failed(&self, source: DbErr) -> ReadError {
+        self.stats.load_errors.add(1);
+        ReadError::Database {
+            entity: self.name.clone(),
+            source,
+        }
+    }
+}
+
+/// The condition that the columns have one of these values.
+fn any_of<M: CachedEntity>(columns: &[ColumnOf<M>], keys: &[Vec<Value>]) -> Condition {
+    let equal = |key: &Vec<Value>| {
+        let columns = columns.iter().zip(key);
+        columns.fold(Condition::all(), |all, (column, value)| {
+            all.add(column.eq(value.clone()))
+        })
+    };
+    let [first, ..] = keys else {
+        return Condition::any();
+    };
+    let one_column = columns.len() == 1 && keys.iter().flatten().all(|v| *v != v.as_null());
+    if keys.len() == 1 || !one_column {
+        return keys
+            .iter()
+            .fold(Condition::any(), |any, key| any.add(equal(key)));
+    }
+    // Repeating one changes nothing.
+    let listed = keys.len().next_power_of_two();
+    let values = keys.iter().chain(std::iter::repeat(first)).take(listed);
+    Condition::all().add(columns[0].is_in(values.flatten().cloned()))
+}
