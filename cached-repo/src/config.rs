@@ -72,6 +72,11 @@ pub struct Config {
     pub cache_timeout: Duration,
     /// What a write does when the cache cannot be told of it. Default: [`OnCacheFailure::Proceed`].
     pub on_cache_failure: OnCacheFailure,
+    /// The share of hits, rows and known absences, that the auditor compares with the database in
+    /// the background: `0.01` is one in a hundred, `1.0` all of them. Each costs a SELECT by the
+    /// primary key, at most 16 at a time; what it finds is in [`Stats`](crate::Stats), under
+    /// `audit_…`, and each stale entry is logged as a warning with its key. Default: `0.0`, off.
+    pub audit: f64,
     /// How often `update_with` tries before it gives up on conflicts. Default: 10.
     pub update_attempts: u32,
     /// How many invalidations are remembered while the cache is down; beyond it, whole entities
@@ -101,6 +106,7 @@ impl Default for Config {
             keep: Duration::from_secs(30),
             cache_timeout: Duration::from_millis(100),
             on_cache_failure: OnCacheFailure::Proceed,
+            audit: 0.0,
             update_attempts: 10,
             pending_capacity: 100_000,
             index_max_rows: 1_000,
@@ -128,6 +134,7 @@ impl fmt::Debug for Config {
             .field("keep", &self.keep)
             .field("cache_timeout", &self.cache_timeout)
             .field("on_cache_failure", &self.on_cache_failure)
+            .field("audit", &self.audit)
             .field("update_attempts", &self.update_attempts)
             .field("pending_capacity", &self.pending_capacity)
             .field("index_max_rows", &self.index_max_rows)
@@ -201,6 +208,9 @@ impl Config {
                 "cache_timeout",
                 "at least 1 millisecond and shorter than `block`",
             );
+        }
+        if !(0.0..=1.0).contains(&self.audit) {
+            return invalid("audit", "between 0 and 1; zero turns the auditor off");
         }
         if self.update_attempts == 0 {
             return invalid("update_attempts", "at least 1");

@@ -3,8 +3,8 @@
 //! Invariants:
 //! - A repository's state is per entity and per `CachedDb`, never global: two of them never share
 //!   a flight, a counter or a setting.
-//! - Writes, loads, refreshes and owed invalidations that run in the background are joined by
-//!   [`CachedDb::shutdown`].
+//! - Writes, loads, refreshes, audits and owed invalidations that run in the background are joined
+//!   by [`CachedDb::shutdown`].
 
 use std::{
     any::{Any, TypeId},
@@ -24,7 +24,7 @@ use crate::{
     config::{Config, OnCacheFailure, ReadPolicy},
     lookup,
     protocol::{Key, KeySpace, LookupSpace, RowError, Version, seal_row, state::Value},
-    read::{Flights, Flown, ms, search::Rows},
+    read::{Auditor, Flights, Flown, ms, search::Rows},
     session::{Change, Put},
     telemetry::{ConnectionStats, EntityStats, Stats, TierStats},
     tier::{Tier, memory::MemoryTier},
@@ -60,6 +60,7 @@ pub(crate) struct Core {
     pub(crate) tier: Arc<dyn Tier>,
     pub(crate) config: Config,
     pub(crate) pending: Pending,
+    pub(crate) auditor: Auditor,
     pub(crate) tasks: TaskTracker,
     tier_stats: Arc<TierStats>,
 }
@@ -88,10 +89,14 @@ impl CachedDb {
     #[must_use]
     pub fn stats(&self) -> Stats {
         let entities = self.entities.lock();
-        entities
+        let sum = entities
             .stats
             .iter()
-            .fold(Stats::default(), |sum, stats| sum + stats.snapshot())
+            .fold(Stats::default(), |sum, stats| sum + stats.snapshot());
+        Stats {
+            pending_invalidations: self.pending_invalidations() as u64,
+            ..sum
+        }
     }
 
     /// How the connection to the shared tier has fared.
@@ -100,19 +105,21 @@ impl CachedDb {
         self.core.tier_stats.snapshot()
     }
 
-    /// How many invalidations wait for the cache to come back.
+    /// How many invalidations wait for the cache to come back; an entity that is owed one as a
+    /// whole counts as one.
     #[must_use]
     pub fn pending_invalidations(&self) -> usize {
         self.core.pending.len()
     }
 
-    /// Waits until writes, refreshes and queued invalidations are done, at most `limit`; says
-    /// whether all of them were.
+    /// Waits until writes, refreshes, audits and queued invalidations are done, at most `limit`;
+    /// says whether all of them were. A stale row that the auditor follows is followed no further.
     ///
     /// Repositories keep working afterwards.
     pub async fn shutdown(&self, limit: Duration) -> Drained {
         let core = Arc::clone(&self.core);
         let drained = async move {
+            let _ending = core.auditor.end_watches();
             core.tasks.close();
             core.tasks.wait().await;
             core.tasks.reopen();
@@ -213,6 +220,13 @@ impl CachedDbBuilder {
         self
     }
 
+    /// Compares this share of the hits, from `0.0` for none to `1.0` for all, with the database in
+    /// the background. See [`Config::audit`].
+    pub fn audit(mut self, rate: f64) -> Self {
+        self.config.audit = rate;
+        self
+    }
+
     /// Builds it. A Redis that cannot be reached is no error: reads go to the database until it
     /// can.
     ///
@@ -227,11 +241,13 @@ impl CachedDbBuilder {
         let tier_stats = Arc::new(TierStats::default());
         let tier = self.tier(clock, Arc::clone(&tier_stats)).await?;
         let pending = Pending::start(Arc::clone(&tier), &self.config);
+        let auditor = Auditor::new(self.config.audit);
         let core = Core {
             conn: self.conn,
             tier,
             config: self.config,
             pending,
+            auditor,
             tasks: TaskTracker::new(),
             tier_stats,
         };
@@ -315,6 +331,13 @@ impl<M: CachedEntity> EntityState<M> {
             searches: Flights::new(),
             refreshing: Mutex::default(),
             stats: Arc::default(),
+        }
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        Stats {
+            pending_invalidations: self.core.pending.len_of(self.keys.prefix()) as u64,
+            ..self.stats.snapshot()
         }
     }
 

@@ -2,7 +2,8 @@
 //!
 //! Invariants:
 //! - Every counter and its name is declared here, once.
-//! - Counters only grow; a snapshot is not atomic across counters.
+//! - Counters and maxima only grow; a snapshot is not atomic across them.
+//! - A gauge goes up and down, and is read where it lives when a snapshot is taken.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -20,20 +21,42 @@ impl Counter {
     }
 }
 
+/// The largest of some numbers.
+#[derive(Debug, Default)]
+pub(crate) struct Maximum(AtomicU64);
+
+impl Maximum {
+    pub(crate) fn raise(&self, n: u64) {
+        self.0.fetch_max(n, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 macro_rules! counters {
     (
         $(#[$doc:meta])* $live:ident, $snapshot:ident {
             $($(#[$field_doc:meta])* $field:ident,)*
         }
+        $(maxima { $($(#[$max_doc:meta])* $max:ident,)* })?
+        $(gauges { $($(#[$gauge_doc:meta])* $gauge:ident,)* })?
     ) => {
         #[derive(Debug, Default)]
         pub(crate) struct $live {
             $(pub(crate) $field: Counter,)*
+            $($(pub(crate) $max: Maximum,)*)?
         }
 
         impl $live {
+            /// The counters and maxima; gauges are zero.
             pub(crate) fn snapshot(&self) -> $snapshot {
-                $snapshot { $($field: self.$field.get(),)* }
+                $snapshot {
+                    $($field: self.$field.get(),)*
+                    $($($max: self.$max.get(),)*)?
+                    $($($gauge: 0,)*)?
+                }
             }
         }
 
@@ -42,12 +65,19 @@ macro_rules! counters {
         #[non_exhaustive]
         pub struct $snapshot {
             $($(#[$field_doc])* pub $field: u64,)*
+            $($($(#[$max_doc])* pub $max: u64,)*)?
+            $($($(#[$gauge_doc])* pub $gauge: u64,)*)?
         }
 
         impl $snapshot {
-            /// Every counter with its name, for exporting.
+            /// Every number with its name, for exporting.
             pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
-                [$((stringify!($field), self.$field),)*].into_iter()
+                [
+                    $((stringify!($field), self.$field),)*
+                    $($((stringify!($max), self.$max),)*)?
+                    $($((stringify!($gauge), self.$gauge),)*)?
+                ]
+                .into_iter()
             }
         }
 
@@ -55,7 +85,11 @@ macro_rules! counters {
             type Output = Self;
 
             fn add(self, other: Self) -> Self {
-                Self { $($field: self.$field + other.$field,)* }
+                Self {
+                    $($field: self.$field + other.$field,)*
+                    $($($max: self.$max.max(other.$max),)*)?
+                    $($($gauge: self.$gauge + other.$gauge,)*)?
+                }
             }
         }
     };
@@ -114,8 +148,41 @@ counters! {
         /// Entries that a write or a caller invalidated.
         invalidations,
         /// Times the cache could not be told of a change, which is owed to it since; see
-        /// [`CachedDb::pending_invalidations`](crate::CachedDb::pending_invalidations).
+        /// [`pending_invalidations`](Self::pending_invalidations).
         unpublished,
+        /// Hits that the auditor compared with the database, see
+        /// [`Config::audit`](crate::Config::audit).
+        audit_checked,
+        /// Of these, hits that differed from the database while a write passed by: the cache no
+        /// longer served them when the auditor looked again.
+        audit_in_motion,
+        /// Of these, hits that were stale: the cache still served them after the database had
+        /// shown another state.
+        audit_stale,
+        /// Stale entries behind these hits; one may be hit many times.
+        audit_stale_entries,
+        /// Hits that were drawn and not compared, because too many audits were under way, or
+        /// because the row has no version and its bytes differ each time it is encoded.
+        audit_skipped,
+        /// Hits that were drawn and not compared, because the database or the cache failed.
+        audit_failed,
+        /// How long stale entries were seen to be stale, all together, in milliseconds: from the
+        /// SELECT that showed another state until the cache no longer served them, or until now.
+        audit_staleness_ms,
+    }
+    maxima {
+        /// The longest that a stale entry was seen to be stale, in milliseconds. When it began,
+        /// nobody saw: it is too short by at most the time from the write to the first hit that
+        /// was drawn.
+        audit_staleness_max_ms,
+        /// The oldest that a stale entry was seen to be, in milliseconds since it was stored: no
+        /// stale entry that was found had been stale for longer, save for the load that stored it.
+        audit_age_max_ms,
+    }
+    gauges {
+        /// Invalidations that wait for the cache to come back, now; an entity that is owed one as
+        /// a whole counts as one.
+        pending_invalidations,
     }
 }
 

@@ -22,6 +22,7 @@ macro_rules! on_both_tiers {
     };
 }
 
+mod audit;
 mod cancellation;
 mod differential;
 mod entries;

@@ -48,6 +48,7 @@ fn assert_changed(config: &Config) {
     assert_eq!(config.keep, Duration::from_secs(60));
     assert_eq!(config.cache_timeout, Duration::from_millis(20));
     assert_eq!(config.on_cache_failure, OnCacheFailure::Refuse);
+    assert_eq!(config.audit, 0.125);
     assert_eq!(config.update_attempts, 3);
     assert_eq!(config.pending_capacity, 17);
     assert_eq!(config.memory_capacity_bytes, 1_000_000);
@@ -69,6 +70,7 @@ fn every_setting_from_toml() {
         keep = "1m"
         cache_timeout = "20ms"
         on_cache_failure = "refuse"
+        audit = 0.125
         update_attempts = 3
         pending_capacity = 17
         memory_capacity_bytes = 1000000
@@ -87,7 +89,7 @@ fn every_setting_from_json() {
     let text = r#"{
         "namespace": "shop", "ttl": "1h 30m", "negative_ttl": "0s", "stale_ttl": "1500ms",
         "ttl_jitter": 0.25, "early_refresh": 0, "lease": "4s", "lease_wait": "50ms",
-        "block": "6s", "keep": "1m", "cache_timeout": "20ms", "on_cache_failure": "refuse",
+        "block": "6s", "keep": "1m", "cache_timeout": "20ms", "on_cache_failure": "refuse", "audit": 0.125,
         "update_attempts": 3, "pending_capacity": 17, "memory_capacity_bytes": 1000000,
         "redis": {"url": "redis://cache:6379/2"}
     }"#;
@@ -115,6 +117,7 @@ fn every_setting_from_the_environment() {
         ("CACHE_KEEP", "1m"),
         ("CACHE_CACHE_TIMEOUT", "20ms"),
         ("CACHE_ON_CACHE_FAILURE", "refuse"),
+        ("CACHE_AUDIT", "0.125"),
         ("CACHE_UPDATE_ATTEMPTS", "3"),
         ("CACHE_PENDING_CAPACITY", "17"),
         ("CACHE_MEMORY_CAPACITY_BYTES", "1000000"),
@@ -145,6 +148,7 @@ fn what_is_left_out_has_its_default() {
         assert_eq!(config.keep, Duration::from_secs(30));
         assert_eq!(config.cache_timeout, Duration::from_millis(100));
         assert_eq!(config.on_cache_failure, OnCacheFailure::Proceed);
+        assert_eq!(config.audit, 0.0);
         assert_eq!(config.update_attempts, 10);
         assert_eq!(config.pending_capacity, 100_000);
         assert_eq!(config.memory_capacity_bytes, 64 * 1024 * 1024);
@@ -204,6 +208,9 @@ async fn what_makes_no_sense_is_refused_by_name() {
         ("cache_timeout", |config| {
             config.cache_timeout = config.block
         }),
+        ("audit", |config| config.audit = -0.1),
+        ("audit", |config| config.audit = 1.1),
+        ("audit", |config| config.audit = f64::NAN),
         ("update_attempts", |config| config.update_attempts = 0),
         ("pending_capacity", |config| config.pending_capacity = 0),
     ];
@@ -236,6 +243,7 @@ async fn what_just_makes_sense_works() {
             config.negative_ttl = longest;
             config.stale_ttl = longest;
             config.ttl_jitter = 0.999_999;
+            config.audit = 1.0;
             config.lease = Duration::from_secs(3600);
             config.lease_wait = Duration::from_secs(3600);
             config.block = Duration::from_secs(3600);

@@ -48,6 +48,7 @@ pub mod setting {
     impl ActiveModelBehavior for ActiveModel {}
 }
 
+pub mod audited;
 pub mod columns;
 pub mod keys;
 pub mod lookups;

@@ -13,10 +13,12 @@
 //! Invariants:
 //! - Only a SELECT that began after its lease was granted is stored.
 //! - A cache that fails, or cannot be trusted for a key, costs a SELECT, never an error.
+//! - Nothing that is served waits for its audit.
 //!
 //! Does not write rows. Inside a transaction it only asks the database.
 
 pub(crate) mod aside;
+mod audit;
 mod flight;
 pub(crate) mod many;
 mod place;
@@ -29,6 +31,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
+pub(crate) use self::audit::Auditor;
 pub(crate) use self::flight::Flights;
 pub(crate) use self::place::Tenure;
 use self::{
@@ -314,7 +317,11 @@ impl<M: CachedEntity> Query<M> {
             Lookup::Early => (false, Reload::Yes),
             Lookup::Stale => (true, Reload::Yes),
         };
-        match open(&self.key, entry, M::decode) {
+        let opened = open(&self.key, entry, M::decode);
+        if opened.is_ok() {
+            self.audit(entry);
+        }
+        match opened {
             Ok(Content::Row(row)) => {
                 let age = now.since(entry.at);
                 let provenance = Provenance {

@@ -32,11 +32,20 @@ impl<M: CachedEntity> EntityState<M> {
         id: Id<M>,
     ) -> Result<Option<Cached<M>>, ReadError> {
         self.stats.loads.add(1);
-        let found = <M::Entity as EntityTrait>::find_by_id(id)
-            .one(&scope.executor(&self.core.conn))
-            .await;
+        let found = self.row_in_database(scope, id).await;
         let row = found.map_err(|source| self.failed(source))?;
         Ok(row.map(Cached::loaded))
+    }
+
+    /// The row with this key, which is not counted as a load.
+    pub(super) async fn row_in_database(
+        &self,
+        scope: &Scope,
+        id: Id<M>,
+    ) -> Result<Option<M>, DbErr> {
+        <M::Entity as EntityTrait>::find_by_id(id)
+            .one(&scope.executor(&self.core.conn))
+            .await
     }
 
     /// The rows with these keys, each under the key it has itself.

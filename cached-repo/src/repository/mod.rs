@@ -75,7 +75,7 @@ impl<M: CachedEntity> Repository<M> {
     /// What the repositories of this entity have done since the `CachedDb` was built.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.state.stats.snapshot()
+        self.state.stats()
     }
 }
 

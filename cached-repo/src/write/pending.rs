@@ -175,6 +175,18 @@ impl Pending {
         self.queue.changed.notify_one();
     }
 
+    /// How many of them are of the entity whose keys start with `prefix`. Takes time in proportion
+    /// to what is owed.
+    pub(crate) fn len_of(&self, prefix: &str) -> usize {
+        if self.len() == 0 {
+            return 0;
+        }
+        let ledger = self.queue.owed.lock();
+        let keys = ledger.keys.keys();
+        let keys = keys.filter(|key| key.as_str().starts_with(prefix));
+        keys.count() + usize::from(ledger.entities.contains_key(prefix))
+    }
+
     /// Waits until nothing is owed.
     pub(crate) async fn drained(&self) {
         loop {
