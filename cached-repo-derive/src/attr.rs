@@ -25,6 +25,7 @@ pub(crate) struct ModelAttrs {
     pub(crate) ttl: Option<Duration>,
     pub(crate) negative_ttl: Option<Duration>,
     pub(crate) stale_ttl: Option<Duration>,
+    pub(crate) on_cache_failure: Option<OnCacheFailure>,
     pub(crate) name: Option<String>,
     pub(crate) reload_after_write: bool,
     pub(crate) repository: Option<Ident>,
@@ -32,6 +33,18 @@ pub(crate) struct ModelAttrs {
     /// `#[cached(unique(a, b))]` and `#[cached(index(a, b))]`.
     pub(crate) lookups: Vec<Wanted>,
 }
+
+/// What a write does when the cache cannot be told of it.
+#[derive(Clone, Copy)]
+pub(crate) enum OnCacheFailure {
+    Proceed,
+    Refuse,
+}
+
+const POLICIES: &[(&str, OnCacheFailure)] = &[
+    ("proceed", OnCacheFailure::Proceed),
+    ("refuse", OnCacheFailure::Refuse),
+];
 
 /// The options on a field.
 #[derive(Default)]
@@ -86,6 +99,7 @@ pub(crate) fn model_attrs(attrs: &[Attribute], diag: &mut Diagnostics) -> ModelA
             }
             "negative_ttl" => read.negative_ttl = given.duration(Zero::Allowed, diag),
             "stale_ttl" => read.stale_ttl = given.duration(Zero::Allowed, diag),
+            "on_cache_failure" => read.on_cache_failure = given.choice(POLICIES, diag),
             "name" => read.name = name(given, diag),
             "reload_after_write" => {
                 given.flag(diag);

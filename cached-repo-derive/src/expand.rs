@@ -11,6 +11,7 @@ use quote::{format_ident, quote, quote_spanned};
 use syn::{Path, parse_quote, spanned::Spanned};
 
 use crate::{
+    attr::OnCacheFailure,
     finders,
     model::{Codec, Field, Model, Versioning},
 };
@@ -148,11 +149,16 @@ impl<'a> Expand<'a> {
         let attrs = &self.model.attrs;
         let name = attrs.name.as_ref().map(|name| quote!(#name));
         let reload = attrs.reload_after_write.then(|| quote!(true));
+        let policy = attrs.on_cache_failure.map(|policy| match policy {
+            OnCacheFailure::Proceed => quote!(__cached::OnCacheFailure::Proceed),
+            OnCacheFailure::Refuse => quote!(__cached::OnCacheFailure::Refuse),
+        });
         let all = [
             ("name", name.map(some)),
             ("ttl", attrs.ttl.map(duration).map(some)),
             ("negative_ttl", attrs.negative_ttl.map(duration).map(some)),
             ("stale_ttl", attrs.stale_ttl.map(duration).map(some)),
+            ("on_cache_failure", policy.map(some)),
             ("reload_after_write", reload),
         ];
         // Clippy objects to an update that has nothing left to fill.

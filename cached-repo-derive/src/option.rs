@@ -46,6 +46,7 @@ const MODEL_KEYS: &[Key] = &[
     key("ttl", "ttl = \"10m\""),
     key("negative_ttl", "negative_ttl = \"30s\""),
     key("stale_ttl", "stale_ttl = \"1m\""),
+    key("on_cache_failure", "on_cache_failure = \"refuse\""),
     key("name", "name = \"user\""),
     key("reload_after_write", "reload_after_write"),
     key("repository", "repository = \"Users\""),
@@ -222,6 +223,27 @@ impl Given<'_> {
                 None
             }
         }
+    }
+
+    /// Reads `key = "word"`, where the word is one of a few.
+    pub(crate) fn choice<T: Copy>(
+        &self,
+        choices: &[(&'static str, T)],
+        diag: &mut Diagnostics,
+    ) -> Option<T> {
+        let literal = self.string(diag)?;
+        let text = literal.value();
+        if let Some((_, choice)) = choices.iter().find(|(word, _)| *word == text) {
+            return Some(*choice);
+        }
+        let words = || choices.iter().map(|(word, _)| *word);
+        let hint = did_you_mean(&text, words())
+            .map(|meant| format!("; did you mean `{meant}`?"))
+            .unwrap_or_default();
+        let (name, expected) = (self.key.name, list(words()));
+        let message = format!("`{name}` cannot be `{text}`, expected one of {expected}{hint}");
+        diag.error(literal, message);
+        None
     }
 
     /// Reads `key = "10m"`; `zero` says whether zero means something.

@@ -10,7 +10,7 @@ pub use crate::entity::{
 };
 pub use crate::protocol::{Column, RowDecoder, RowEncoder, RowError, Version};
 pub use crate::repository::lookups::{find_all, find_each, find_one};
-pub use crate::{Cached, CachedDb, ReadError, Repository};
+pub use crate::{Cached, CachedDb, OnCacheFailure, ReadError, Repository};
 
 /// The schema fingerprint: FNV-1a over the ordered `name:type` texts, folded to 32 bits.
 pub const fn fingerprint(columns: &[&str]) -> u32 {

@@ -300,6 +300,7 @@ pub(crate) struct EntityState<M: CachedEntity> {
     /// The keys of each of [`CachedEntity::lookups`].
     pub(crate) hints: Vec<LookupSpace>,
     pub(crate) policy: ReadPolicy,
+    pub(crate) on_cache_failure: OnCacheFailure,
     pub(crate) flights: Flights<Flown<M>>,
     pub(crate) searches: Flights<Rows<M>>,
     /// Keys that a background task reloads.
@@ -325,6 +326,9 @@ impl<M: CachedEntity> EntityState<M> {
             hints: lookup::spaces::<M>(&keys),
             keys,
             policy: ReadPolicy::of(&core.config, options),
+            on_cache_failure: options
+                .on_cache_failure
+                .unwrap_or(core.config.on_cache_failure),
             core,
             name,
             flights: Flights::new(),
@@ -345,17 +349,12 @@ impl<M: CachedEntity> EntityState<M> {
         self.keys.row(row.get_primary_key_value())
     }
 
-    /// What a write does when the cache cannot be told of it.
-    pub(crate) fn on_failure(&self) -> OnCacheFailure {
-        self.core.config.on_cache_failure
-    }
-
     /// A change to a key of this entity.
     pub(crate) fn change(&self, floor: Version, put: Option<Put>) -> Change {
         Change {
             prefix: Arc::clone(self.keys.prefix()),
             stats: Arc::clone(&self.stats),
-            on_failure: self.on_failure(),
+            on_failure: self.on_cache_failure,
             writes: 0,
             floor,
             raw: false,

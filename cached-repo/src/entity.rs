@@ -14,7 +14,10 @@ use sea_orm::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::protocol::{Column, RowDecoder, RowEncoder, RowError, Version};
+use crate::{
+    OnCacheFailure,
+    protocol::{Column, RowDecoder, RowEncoder, RowError, Version},
+};
 
 /// The primary key of a model: the type itself for one column, a tuple for a composite key.
 pub type Id<M> = <PrimaryKey<M> as PrimaryKeyTrait>::ValueType;
@@ -148,6 +151,9 @@ pub struct EntityOptions {
     pub negative_ttl: Option<Duration>,
     /// `stale_ttl = "1m"`: how long after its TTL a row may still be served while it is reloaded.
     pub stale_ttl: Option<Duration>,
+    /// `on_cache_failure = "refuse"` or `"proceed"`: what a write does when the cache cannot be told
+    /// of it.
+    pub on_cache_failure: Option<OnCacheFailure>,
     /// `reload_after_write`: read the row again in the transaction of the write, for triggers
     /// and generated columns that RETURNING does not show.
     pub reload_after_write: bool,
@@ -160,6 +166,7 @@ impl EntityOptions {
         ttl: None,
         negative_ttl: None,
         stale_ttl: None,
+        on_cache_failure: None,
         reload_after_write: false,
     };
 }

@@ -80,7 +80,7 @@ impl<'a, M: CachedEntity> Stake<'a, M> {
     /// Whether some key is known only once the SQL has run, and must be blocked before what it
     /// did is committed.
     pub(super) fn needs_a_second_look(&self) -> bool {
-        let must_block = self.state.on_failure() == OnCacheFailure::Refuse;
+        let must_block = self.state.on_cache_failure == OnCacheFailure::Refuse;
         !self.touched.complete || (must_block && self.touched.row.is_none())
     }
 

@@ -9,6 +9,7 @@ use sea_orm::entity::prelude::*;
 #[sea_orm(table_name = "user")]
 #[cached(ttl = "1h 30m", negative_ttl = "0s")]
 #[cached(stale_ttl = "1500ms", name = "person", reload_after_write)]
+#[cached(on_cache_failure = "refuse")]
 #[cached(repository = "Users", crate = "::cached_repo")]
 pub struct Model {
     /// The key.
@@ -38,6 +39,10 @@ fn every_option_arrives() {
     assert_eq!(options.negative_ttl, Some(Duration::ZERO));
     assert_eq!(options.stale_ttl, Some(Duration::from_millis(1_500)));
     assert_eq!(options.name, Some("person"));
+    assert_eq!(
+        options.on_cache_failure,
+        Some(cached_repo::OnCacheFailure::Refuse)
+    );
     assert!(options.reload_after_write);
 }
 
