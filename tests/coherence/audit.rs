@@ -13,7 +13,7 @@ use cached_repo_tests::{
     eventually,
     gated::{Gate, note},
 };
-use sea_orm::{ActiveValue::Set, ConnectionTrait, Statement};
+use sea_orm::{ActiveValue::Set, ConnectionTrait};
 
 use crate::in_time;
 
@@ -316,7 +316,7 @@ async fn a_hit_from_before_a_commit_is_not_stale_because_of_it() {
             .await
             .unwrap();
         assert_eq!(hit(&notes).await, "old");
-        until_locked_out(&world).await;
+        world.lock_waiters(1).await;
         let gate = Gate::hold(&text);
         tx.commit().await.unwrap();
         // It has the new row in its hands, and the commit is published.
@@ -324,18 +324,6 @@ async fn a_hit_from_before_a_commit_is_not_stale_because_of_it() {
         gate.open();
         assert_eq!(verdicts(&joined(&db).await), [2, 1, 0, 0, 0, 0]);
         assert_eq!(hit(&notes).await, text);
-    })
-    .await;
-}
-
-/// Waits until a statement waits for a lock.
-async fn until_locked_out(world: &World) {
-    let sql = "SELECT count(*) AS n FROM pg_stat_activity \
-               WHERE datname = current_database() AND wait_event_type = 'Lock'";
-    eventually("a statement waits for the lock", async || {
-        let statement = Statement::from_string(world.backend(), sql);
-        let row = world.conn.query_one_raw(statement).await.unwrap().unwrap();
-        (row.try_get::<i64>("", "n").unwrap() >= 1).then_some(())
     })
     .await;
 }

@@ -73,17 +73,21 @@ async fn is_quiet(db: &CachedDb) {
 /// The key is served from the cache soon, as the database has it, and nobody claims it.
 async fn is_clean(world: &World, db: &CachedDb, notes: &note::Repository, at: usize) {
     is_quiet(db).await;
+    is_clean_of(world, notes, 1, at).await;
+}
+
+async fn is_clean_of(world: &World, notes: &note::Repository, id: i64, at: usize) {
     let truth = eventually("the row is served from the cache", async || {
-        let row = notes.find_by_id(1).await.unwrap()?;
+        let row = notes.find_by_id(id).await.unwrap()?;
         (row.source() == Source::Shared).then_some(row)
     })
     .await;
     use sea_orm::EntityTrait;
-    let row = note::Entity::find_by_id(1).one(&world.conn).await.unwrap();
+    let row = note::Entity::find_by_id(id).one(&world.conn).await.unwrap();
     assert_eq!(row.as_ref(), Some(&*truth), "dropped after {at} polls");
     if world.tier() == Tier::Redis {
         eventually("all claims are gone", async || {
-            let entry = world.entry(&world.key("note", 1)).await?;
+            let entry = world.entry(&world.key("note", id)).await?;
             (entry.claims == Claims::None).then_some(())
         })
         .await;
@@ -210,6 +214,86 @@ async fn a_save_whose_caller_left_after_the_commit_is_published() {
         is_clean(&world, &db, &notes, 0).await;
         assert_eq!(notes.find_by_id(1).await.unwrap().unwrap().text.0, text);
         assert_eq!(notes.stats().puts, 2);
+    })
+    .await;
+}
+
+/// More polls than a transaction of several statements has.
+const MOST_POLLS_OF_A_TRANSACTION: usize = 400;
+
+/// Drops a transaction that gives rows 1 and 2 the same new text after 0, 1, 2… polls until it ends
+/// by itself. Each time it has written both rows or none, and both are served from the cache.
+async fn transaction_dropped_everywhere(
+    world: World,
+    transaction: impl AsyncFn(&CachedDb, &note::Repository, &str),
+) {
+    let (db, notes) = patient(&world).await;
+    for id in [1, 2] {
+        notes.insert(new_note(id, "first")).await.unwrap();
+    }
+    let mut committed = 0;
+    for at in 0..MOST_POLLS_OF_A_TRANSACTION {
+        let text = format!("after {at} polls");
+        let done = poll_times(transaction(&db, &notes, &text), at).await;
+        is_quiet(&db).await;
+        let texts = both(&notes.fresh()).await;
+        assert_eq!(texts[0], texts[1], "dropped after {at} polls");
+        committed += usize::from(texts[0] == text);
+        for id in [1, 2] {
+            is_clean_of(&world, &notes, id, at).await;
+        }
+        if done {
+            assert_eq!(texts[0], text);
+            assert!(committed < at, "it is dropped before its COMMIT, too");
+            return;
+        }
+    }
+    panic!("more than {MOST_POLLS_OF_A_TRANSACTION} polls");
+}
+
+async fn both(notes: &note::Repository) -> [String; 2] {
+    let [one, two] = [notes.find_by_id(1).await, notes.find_by_id(2).await];
+    [one, two].map(|row| row.unwrap().unwrap().text.0.clone())
+}
+
+async fn rename(
+    notes: &note::Repository,
+    id: i64,
+    text: &str,
+) -> Result<(), cached_repo::WriteError> {
+    notes
+        .update_with(id, |note| note.text = Set(text.into()))
+        .await?;
+    Ok(())
+}
+
+on_both_tiers!(a_transaction_dropped_anywhere_is_whole_or_nothing);
+/// Goal: no key stays unreadable (its block would last ten minutes here), nothing stale is served,
+/// and from the COMMIT on it is seen through without its caller.
+async fn a_transaction_dropped_anywhere_is_whole_or_nothing(world: World) {
+    transaction_dropped_everywhere(world, async |db, notes, text| {
+        let committed = db.transaction(async |tx| {
+            rename(&notes.on(tx), 1, text).await?;
+            rename(&notes.on(tx), 2, text).await
+        });
+        committed.await.unwrap();
+    })
+    .await;
+}
+
+on_both_tiers!(a_transaction_with_a_savepoint_dropped_anywhere_is_whole_or_nothing);
+/// Goal: the same with a nested transaction inside, and another that is rolled back.
+async fn a_transaction_with_a_savepoint_dropped_anywhere_is_whole_or_nothing(world: World) {
+    transaction_dropped_everywhere(world, async |db, notes, text| {
+        let tx = db.begin().await.unwrap();
+        rename(&notes.on(&tx), 1, text).await.unwrap();
+        let undone = tx.begin().await.unwrap();
+        rename(&notes.on(&undone), 1, "undone").await.unwrap();
+        undone.rollback().await.unwrap();
+        let kept = tx.begin().await.unwrap();
+        rename(&notes.on(&kept), 2, text).await.unwrap();
+        kept.commit().await.unwrap();
+        tx.commit().await.unwrap();
     })
     .await;
 }

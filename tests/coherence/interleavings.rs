@@ -190,7 +190,7 @@ async fn of_two_savers_behind_a_row_lock_exactly_one_wins() {
         };
         let first = save(&one, "first");
         let second = save(&two, "second");
-        lock_waiters(&world, 2).await;
+        world.lock_waiters(2).await;
         assert_eq!(
             world
                 .entry(&world.key("note", 1))
@@ -483,7 +483,7 @@ async fn a_commit_slower_than_its_block_ends_what_readers_cached_meanwhile() {
             let slow_notes = slow_notes.clone();
             async move { slow_notes.save(row).await }
         });
-        lock_waiters(&world, 1).await;
+        world.lock_waiters(1).await;
         // While the block stands nobody is served from the cache; once it has lapsed, the old
         // row may be cached again.
         assert_eq!(served(&notes, 1).await, "old");
@@ -511,7 +511,7 @@ async fn nothing_is_stored_while_a_write_is_in_flight() {
             let others = others.clone();
             async move { others.save(row).await }
         });
-        lock_waiters(&world, 1).await;
+        world.lock_waiters(1).await;
         for _ in 0..3 {
             let found = notes.find_by_id(1).await.unwrap().unwrap();
             assert_eq!(
@@ -606,16 +606,4 @@ async fn lock_row(world: &World) -> sea_orm::DatabaseTransaction {
         .await
         .unwrap();
     lock
-}
-
-/// Waits until this many statements wait for a lock.
-async fn lock_waiters(world: &World, count: i64) {
-    let sql = "SELECT count(*) AS n FROM pg_stat_activity \
-               WHERE datname = current_database() AND wait_event_type = 'Lock'";
-    eventually("a statement waits for the lock", async || {
-        let statement = sea_orm::Statement::from_string(world.backend(), sql);
-        let row = world.conn.query_one_raw(statement).await.unwrap().unwrap();
-        (row.try_get::<i64>("", "n").unwrap() >= count).then_some(())
-    })
-    .await;
 }

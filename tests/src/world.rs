@@ -3,9 +3,9 @@
 use cached_repo::{CachedDb, CachedDbBuilder, Config, internals::Entry};
 use cached_repo_harness as harness;
 use deadpool_redis::redis::{self, AsyncCommands};
-use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, EntityTrait, Schema};
+use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, EntityTrait, Schema, Statement};
 
-use crate::{Backend, Statements, databases};
+use crate::{Backend, Statements, databases, eventually};
 
 /// The tiers that are supported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,6 +109,19 @@ impl World {
             _ => sql.to_owned(),
         };
         self.conn.execute_unprepared(&sql).await.unwrap();
+        let _ = self.statements.take();
+    }
+
+    /// Waits until this many statements wait for a lock. Only PostgreSQL tells.
+    pub async fn lock_waiters(&self, count: i64) {
+        let sql = "SELECT count(*) AS n FROM pg_stat_activity \
+                   WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        eventually("the statements wait for a lock", async || {
+            let statement = Statement::from_string(self.backend(), sql);
+            let row = self.conn.query_one_raw(statement).await.unwrap().unwrap();
+            (row.try_get::<i64>("", "n").unwrap() >= count).then_some(())
+        })
+        .await;
         let _ = self.statements.take();
     }
 

@@ -15,7 +15,7 @@ use cached_repo_tests::{
     gated::{Gate, note},
 };
 use deadpool_redis::redis::{self, AsyncCommands};
-use sea_orm::{ConnectionTrait, Statement, TransactionTrait};
+use sea_orm::{ConnectionTrait, TransactionTrait};
 
 use super::{as_users_do, find, is_cached, new_note, on, unique};
 
@@ -160,14 +160,7 @@ outage! {
             let notes = notes.clone();
             async move { notes.save(row).await }
         });
-        let waiting = "SELECT count(*) AS n FROM pg_stat_activity \
-                       WHERE datname = current_database() AND wait_event_type = 'Lock'";
-        eventually("the write waits for the lock", async || {
-            let statement = Statement::from_string(world.backend(), waiting);
-            let found = world.conn.query_one_raw(statement).await.unwrap().unwrap();
-            (found.try_get::<i64>("", "n").unwrap() > 0).then_some(())
-        })
-        .await;
+        world.lock_waiters(1).await;
         let mut admin = world.redis().await;
         admin.flushall::<()>().await.unwrap();
         is_cached(&others, 1, "old").await;
