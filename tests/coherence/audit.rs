@@ -13,6 +13,7 @@ use cached_repo_tests::{
     eventually,
     gated::{Gate, note},
 };
+use deadpool_redis::redis;
 use sea_orm::{ActiveValue::Set, ConnectionTrait};
 
 use crate::in_time;
@@ -422,6 +423,36 @@ async fn shutdown_waits_for_audits_and_not_for_staleness_to_end(world: World) {
     assert_eq!(hit(&notes).await, text);
     eventually("the next hit is audited", async || {
         (db.stats().audit_stale == 2).then_some(())
+    })
+    .await;
+}
+
+/// Goal: a `CachedDb` that nobody has any more is gone, and its connections with it, although it was
+/// following a row that stays stale for ten minutes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_stale_row_does_not_keep_its_database_alive() {
+    in_time(async {
+        let redis = Redis::start().unwrap();
+        let world = World::on_redis(Backend::Sqlite, redis.url()).await;
+        let (db, notes) = cached(&world, "old").await;
+        world.raw(r#"UPDATE "note" SET text = 'new'"#).await;
+        hit(&notes).await;
+        eventually("its staleness is followed", async || {
+            (db.stats().audit_staleness_max_ms >= 20).then_some(())
+        })
+        .await;
+        let mut admin = world.redis().await;
+        let mut clients = async || -> usize {
+            let list = redis::cmd("CLIENT").arg("LIST").clone();
+            let list: String = list.query_async(&mut admin).await.unwrap();
+            list.lines().count()
+        };
+        assert_eq!(clients().await, 2);
+        drop((db, notes));
+        eventually("its connection is closed", async || {
+            (clients().await == 1).then_some(())
+        })
+        .await;
     })
     .await;
 }

@@ -63,7 +63,8 @@ async fn is_cached(notes: &note::Repository, text: &str) {
 
 on_both_tiers!(what_readers_cache_before_a_commit_ends_with_it);
 /// Goal: go-zero's DEL inside an open transaction: a reader caches the old row between it and the
-/// COMMIT, for ever. Here the commit ends that, although the statement is long past.
+/// COMMIT, for ever. Here the commit ends that, although the statement is long past; and so it does
+/// for the absence of a row that the transaction has inserted.
 async fn what_readers_cache_before_a_commit_ends_with_it(world: World) {
     world.create_table(note::Entity).await;
     let db = world.db().await;
@@ -74,10 +75,19 @@ async fn what_readers_cache_before_a_commit_ends_with_it(world: World) {
     let tx = db.begin().await.unwrap();
     row.text = "new".into();
     notes.on(&tx).save(row).await.unwrap();
+    notes.on(&tx).insert(new_note(2, "here")).await.unwrap();
     is_cached(&others, "old").await;
+    eventually("the absence is cached", async || {
+        let hits = others.stats().absent_hits;
+        assert!(others.find_by_id(2).await.unwrap().is_none());
+        (others.stats().absent_hits > hits).then_some(())
+    })
+    .await;
     tx.commit().await.unwrap();
     assert_eq!(found(&others).await.0, "new");
     is_cached(&notes, "new").await;
+    let inserted = others.find_by_id(2).await.unwrap();
+    assert_eq!(inserted.unwrap().text.0, "here");
 }
 
 on_both_tiers!(a_fill_racing_a_commit_is_refused);
@@ -138,6 +148,44 @@ async fn a_save_that_waits_for_a_transaction_conflicts_with_it() {
         );
         assert_eq!(found(&others).await.0, "ours");
         is_cached(&notes, "ours").await;
+    })
+    .await;
+}
+
+/// Goal: a save waits for the row that a transaction deletes and inserts again, with the version
+/// that the save expects. It is of the row's first life, and writes nothing into the second.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_save_that_waits_for_a_delete_and_a_new_insert_writes_nothing() {
+    in_time(async {
+        let world = World::new(Backend::Postgres, Tier::Redis).await;
+        world.create_table(note::Entity).await;
+        let db = world.db().await;
+        let notes = note::Repository::new(&db);
+        let others = note::Repository::new(&world.db().await);
+        let first = notes.insert(new_note(1, "first life")).await.unwrap();
+        let tx = db.begin().await.unwrap();
+        notes.on(&tx).delete_by_id(1).await.unwrap().unwrap();
+        let second = new_note(1, "second life");
+        let second = notes.on(&tx).insert(second).await.unwrap();
+        assert_eq!(second.version, first.version);
+        let saver = tokio::spawn({
+            let (others, mut row) = (others.clone(), first.into_model());
+            row.text = "saved".into();
+            async move { others.save(row).await }
+        });
+        world.lock_waiters(1).await;
+        tx.commit().await.unwrap();
+        assert_eq!(found(&notes).await.0, "second life");
+        let error = saver.await.unwrap().unwrap_err();
+        assert!(
+            matches!(error, WriteError::VersionConflict { .. }),
+            "{error}"
+        );
+        for repository in [&notes, &others] {
+            assert_eq!(found(repository).await.0, "second life");
+        }
+        let row = notes.fresh().find_by_id(1).await.unwrap().unwrap();
+        assert_eq!(*row, *second);
     })
     .await;
 }
