@@ -152,7 +152,11 @@ impl<M: CachedEntity> Query<M> {
     }
 
     async fn check(&self, served: &Entry) -> Verdict {
-        let Ok(found) = self.state.row_in_database(&self.scope, self.id.clone()).await else {
+        let Ok(found) = self
+            .state
+            .row_in_database(&self.scope, self.id.clone())
+            .await
+        else {
             return Verdict::Failed;
         };
         let since = Instant::now();

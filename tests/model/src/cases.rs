@@ -1,9 +1,12 @@
 //! What is explored: each promise with the faults it is made under.
 
-use crate::world::{
-    Case, Faults,
-    Job::{Delete, DeleteById, Insert, InsertGeneratedKey, RawUpdate, RollBack, Update},
-    Start::{Cold, KnownAbsent, Warm},
+use crate::{
+    index,
+    world::{
+        Case, Faults,
+        Job::{Delete, DeleteById, Insert, InsertGeneratedKey, RawUpdate, RollBack, Update},
+        Start::{Cold, KnownAbsent, Warm},
+    },
 };
 
 /// Nothing goes wrong but crashes, which are always explored.
@@ -231,6 +234,86 @@ pub(crate) const CASES: &[Case] = &[
         LOST_DONE,
     )),
 ];
+
+/// Cases of an index key with its row, of every run.
+pub(crate) const INDEX_CASES: &[index::Case] = &[
+    index_case("index: move in", Some(1), &[index::Job::MoveIn], 3),
+    index_case(
+        "index: move in, move out",
+        Some(1),
+        &[index::Job::MoveIn, index::Job::MoveOut],
+        3,
+    ),
+    index_case(
+        "index: move out, move in",
+        Some(2),
+        &[index::Job::MoveOut, index::Job::MoveIn],
+        3,
+    ),
+    index_case(
+        "index: delete, insert",
+        Some(2),
+        &[index::Job::Delete, index::Job::Insert],
+        3,
+    ),
+    index_case("index: insert", None, &[index::Job::Insert], 3),
+    index_case(
+        "index: roll back, move in",
+        Some(1),
+        &[index::Job::RollBackMoveIn, index::Job::MoveIn],
+        3,
+    ),
+    index_case(
+        "index: move in, move out, move in",
+        Some(1),
+        &[index::Job::MoveIn, index::Job::MoveOut, index::Job::MoveIn],
+        2,
+    ),
+    index_case(
+        "index: delete, insert, move out",
+        Some(2),
+        &[index::Job::Delete, index::Job::Insert, index::Job::MoveOut],
+        2,
+    ),
+    index::Case {
+        monotonic: false,
+        ..index_case(
+            "index: raw move in, move out",
+            Some(1),
+            &[index::Job::RawMoveIn, index::Job::MoveOut],
+            2,
+        )
+    },
+    index::Case {
+        monotonic: false,
+        faults: EVICTIONS,
+        ..index_case(
+            "index: evictions, move in, move out",
+            Some(1),
+            &[index::Job::MoveIn, index::Job::MoveOut],
+            2,
+        )
+    },
+];
+
+const fn index_case(
+    name: &'static str,
+    start: Option<u8>,
+    writers: &'static [index::Job],
+    readers: usize,
+) -> index::Case {
+    index::Case {
+        name,
+        start,
+        writers,
+        readers,
+        faults: Faults {
+            floor_pauses: 0,
+            ..LOST_DONE
+        },
+        monotonic: true,
+    }
+}
 
 /// Cases that take minutes each.
 pub(crate) const DEEP: &[Case] = &[

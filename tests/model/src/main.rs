@@ -8,18 +8,19 @@
 
 mod cases;
 mod explore;
+mod index;
 mod mutation;
 mod world;
 
-use std::{process::ExitCode, time::Instant};
+use std::{fmt, process::ExitCode, time::Instant};
 
 use anyhow::{Result, bail};
 
 use crate::{
-    cases::{CASES, DEEP},
+    cases::{CASES, DEEP, INDEX_CASES},
     explore::{System, Verdict, explore},
     mutation::Mutation,
-    world::{Case, Step, World},
+    world::{Case, World},
 };
 
 /// More than any case has; beyond it memory runs out.
@@ -29,8 +30,8 @@ fn main() -> Result<ExitCode> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let sound = match arguments.as_slice() {
-        [] => check(CASES)?,
-        ["--deep"] => check(CASES)? & check(DEEP)?,
+        [] => check(&[CASES])?,
+        ["--deep"] => check(&[CASES, DEEP])?,
         ["--mutate"] => mutate()?,
         _ => bail!("usage: cargo xtask model [--deep | --mutate]"),
     };
@@ -41,31 +42,74 @@ fn main() -> Result<ExitCode> {
     })
 }
 
+/// What exploring a case came to.
+struct Explored {
+    name: &'static str,
+    states: usize,
+    end: End,
+}
+
+enum End {
+    Holds,
+    TooLarge,
+    /// The shortest interleaving, ready to be printed.
+    Violated {
+        steps: usize,
+        story: String,
+    },
+}
+
+/// Explores one case of either kind.
+fn explored<S>(name: &'static str, start: S) -> Explored
+where
+    S: System<Step: fmt::Debug> + fmt::Display,
+{
+    let (states, end) = match explore(start.clone(), MOST_STATES) {
+        Verdict::Holds { states } => (states, End::Holds),
+        Verdict::TooLarge { states } => (states, End::TooLarge),
+        Verdict::Violated { states, path, why } => {
+            let steps = path.len();
+            let story = story(start, &path, &why);
+            (states, End::Violated { steps, story })
+        }
+    };
+    Explored { name, states, end }
+}
+
+/// Every case of every run, and more cases of rows, each explored when it is asked for.
+fn exploring(rows: &[&'static [Case]], mutation: Mutation) -> impl Iterator<Item = Explored> {
+    let rows: Vec<_> = rows.iter().flat_map(|cases| cases.iter()).collect();
+    let rows = rows
+        .into_iter()
+        .map(move |case| explored(case.name, World::new(case, mutation)));
+    let indexes = INDEX_CASES
+        .iter()
+        .map(move |case| explored(case.name, index::World::new(case, mutation)));
+    rows.chain(indexes)
+}
+
 /// Explores the cases; says whether all of them hold.
-fn check(cases: &'static [Case]) -> Result<bool> {
-    let mut all = true;
-    let mut total = 0;
-    for case in cases {
-        let began = Instant::now();
-        let (states, verdict) = match explore(World::new(case, Mutation::None), MOST_STATES) {
-            Verdict::Holds { states } => (states, "holds"),
-            Verdict::TooLarge { states } => (states, "is too large"),
-            Verdict::Violated { states, path, why } => {
-                print_path(case, Mutation::None, &path, &why);
-                (states, "is violated")
+fn check(rows: &[&'static [Case]]) -> Result<bool> {
+    let (mut all, mut cases, mut total) = (true, 0, 0);
+    let mut began = Instant::now();
+    for Explored { name, states, end } in exploring(rows, Mutation::None) {
+        let verdict = match &end {
+            End::Holds => "holds",
+            End::TooLarge => "is too large",
+            End::Violated { story, .. } => {
+                print!("{story}");
+                "is violated"
             }
         };
-        all &= verdict == "holds";
+        all &= matches!(end, End::Holds);
+        cases += 1;
         total += states;
         let seconds = began.elapsed().as_secs_f64();
-        println!(
-            "{states:>10} states {seconds:>6.1} s  {:<45} {verdict}",
-            case.name
-        );
+        began = Instant::now();
+        println!("{states:>10} states {seconds:>6.1} s  {name:<45} {verdict}");
     }
     println!(
-        "{total} states in {} cases: {}",
-        cases.len(),
+        "{total} states in {cases} cases: {}",
         if all { "all hold" } else { "NOT all hold" }
     );
     Ok(all)
@@ -75,17 +119,19 @@ fn check(cases: &'static [Case]) -> Result<bool> {
 fn mutate() -> Result<bool> {
     let mut survivors = 0;
     for (mutation, what) in Mutation::ALL {
-        let caught =
-            CASES.iter().find_map(
-                |case| match explore(World::new(case, mutation), MOST_STATES) {
-                    Verdict::Violated { path, why, .. } => Some((case, path, why)),
-                    Verdict::Holds { .. } | Verdict::TooLarge { .. } => None,
-                },
-            );
+        // What concerns hints is not to be seen in a row.
+        let rows: &[&'static [Case]] = match mutation {
+            Mutation::HintNotBlocked | Mutation::HintBelieved => &[],
+            _ => &[CASES],
+        };
+        let caught = exploring(rows, mutation).find_map(|explored| match explored.end {
+            End::Violated { steps, story } => Some((explored.name, steps, story)),
+            End::Holds | End::TooLarge => None,
+        });
         match caught {
-            Some((case, path, why)) => {
-                println!("caught: {what}, by `{}` in {} steps", case.name, path.len());
-                print_path(case, mutation, &path, &why);
+            Some((case, steps, story)) => {
+                println!("caught: {what}, by `{case}` in {steps} steps");
+                print!("{story}");
             }
             None => {
                 survivors += 1;
@@ -97,13 +143,16 @@ fn mutate() -> Result<bool> {
     Ok(survivors == 0)
 }
 
-/// Prints an interleaving, step by step.
-fn print_path(case: &'static Case, mutation: Mutation, path: &[Step], why: &str) {
-    let mut world = World::new(case, mutation);
-    println!("    {:<28} {world}", "start");
+/// An interleaving, step by step.
+fn story<S>(start: S, path: &[S::Step], why: &str) -> String
+where
+    S: System<Step: fmt::Debug> + fmt::Display,
+{
+    let mut world = start;
+    let mut story = format!("    {:<28} {world}\n", "start");
     for step in path {
         world.take(*step);
-        println!("    {:<28} {world}", format!("{step:?}"));
+        story += &format!("    {:<28} {world}\n", format!("{step:?}"));
     }
-    println!("    => {why}");
+    story + &format!("    => {why}\n")
 }

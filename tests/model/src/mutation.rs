@@ -28,11 +28,13 @@ pub(crate) enum Mutation {
     LapsedBlockKeepsValue,
     DeleteCachesAbsent,
     InvalidateLeavesOthers,
+    HintNotBlocked,
+    HintBelieved,
 }
 
 impl Mutation {
     /// All of them, with what each does.
-    pub(crate) const ALL: [(Self, &'static str); 13] = [
+    pub(crate) const ALL: [(Self, &'static str); 15] = [
         (Self::FillWithoutLease, "fill without checking the lease"),
         (Self::FillBelowFloor, "no floor check in fill"),
         (Self::PutOnEmptyKey, "put allowed on an empty key"),
@@ -70,6 +72,11 @@ impl Mutation {
             Self::InvalidateLeavesOthers,
             "an invalidation from outside that lets the writes in flight put",
         ),
+        (
+            Self::HintNotBlocked,
+            "a write that invalidates the index key of its new value without blocking it",
+        ),
+        (Self::HintBelieved, "a hint that is believed, not verified"),
     ];
 
     pub(crate) fn lease(self, cell: &mut Cell, now: Timestamp, request: &Lease) -> Leased {

@@ -25,14 +25,14 @@ use crate::{explore::System, mutation::Mutation};
 
 /// The time of every state: what passes is taken off the deadlines instead, so that states that
 /// differ only in their time are one.
-const NOW: Timestamp = Timestamp::from_millis(1_000_000_000);
-const LEASE_MS: u64 = 10;
-const BLOCK_MS: u64 = 10;
-const KEEP_MS: u64 = 100;
+pub(crate) const NOW: Timestamp = Timestamp::from_millis(1_000_000_000);
+pub(crate) const LEASE_MS: u64 = 10;
+pub(crate) const BLOCK_MS: u64 = 10;
+pub(crate) const KEEP_MS: u64 = 100;
 /// Values outlast every run; their expiry is an eviction.
 const TTL_MS: u64 = 100_000_000;
 /// Longer than a lease and a block, shorter than a floor.
-const SHORT_MS: u64 = 11;
+pub(crate) const SHORT_MS: u64 = 11;
 /// Longer than a floor, shorter than the entry of a write that has just begun.
 const FLOOR_MS: u64 = 101;
 /// Longer than everything but a value's TTL.
@@ -438,24 +438,7 @@ impl World {
 
     /// Takes `ms` off every deadline.
     fn pause(&mut self, ms: u64) {
-        let earlier = |moment: Timestamp| {
-            let left = moment.as_millis().saturating_sub(ms);
-            // All that lies in the past is equally past.
-            Timestamp::from_millis(if left > NOW.as_millis() { left } else { 0 })
-        };
-        if let Some(stored) = &mut self.cell {
-            stored.expires_at = earlier(stored.expires_at);
-            let entry = &mut stored.entry;
-            let fresh_until = earlier(entry.fresh_until()).as_millis();
-            entry.span_ms = fresh_until.saturating_sub(NOW.as_millis());
-            entry.at = NOW;
-            for slot in crate::mutation::slots_mut(&mut entry.claims) {
-                slot.until = earlier(slot.until);
-            }
-            if stored.expires_at < NOW {
-                self.cell = None;
-            }
-        }
+        age(&mut self.cell, ms);
         for writer in &mut self.writers {
             if let Writer::InFlight { left_ms, .. } = writer {
                 *left_ms = left_ms.saturating_sub(ms);
@@ -651,8 +634,29 @@ impl fmt::Display for World {
     }
 }
 
+/// Takes `ms` off every deadline of an entry.
+pub(crate) fn age(cell: &mut Cell, ms: u64) {
+    let earlier = |moment: Timestamp| {
+        let left = moment.as_millis().saturating_sub(ms);
+        // All that lies in the past is equally past.
+        Timestamp::from_millis(if left > NOW.as_millis() { left } else { 0 })
+    };
+    let Some(stored) = cell else { return };
+    stored.expires_at = earlier(stored.expires_at);
+    let entry = &mut stored.entry;
+    let fresh_until = earlier(entry.fresh_until()).as_millis();
+    entry.span_ms = fresh_until.saturating_sub(NOW.as_millis());
+    entry.at = NOW;
+    for slot in crate::mutation::slots_mut(&mut entry.claims) {
+        slot.until = earlier(slot.until);
+    }
+    if stored.expires_at < NOW {
+        *cell = None;
+    }
+}
+
 /// The state that an entry serves, if it serves any.
-fn serve(entry: &Entry) -> Option<u8> {
+pub(crate) fn serve(entry: &Entry) -> Option<u8> {
     let policy = Policy {
         schema: 0,
         floor: Version::ZERO,
@@ -689,10 +693,10 @@ pub(crate) fn version_of(version: u64) -> Version {
     Version::new(version).unwrap_or_default()
 }
 
-fn reader_token(reader: usize) -> Token {
+pub(crate) fn reader_token(reader: usize) -> Token {
     Token::from_bits(100 + reader as u64)
 }
 
-fn writer_token(writer: usize) -> Token {
+pub(crate) fn writer_token(writer: usize) -> Token {
     Token::from_bits(1 + writer as u64)
 }

@@ -1,0 +1,687 @@
+//! One row, an index key that may list it, and everyone who searches and writes.
+//!
+//! Both entries are handled by the shipped state machine. A search follows the hint to the row,
+//! through the row's own entry, and drops a row that does not match; without a hint it asks the
+//! database under a lease of the index key. A write blocks the index key of the row's *new* value
+//! only, beside the row. What is checked: a search that finishes has returned what the database
+//! held at some moment between the newest state known when it began and now; so it returns no row
+//! that is too old, none that does not match, and misses none that was there all the time.
+
+use std::fmt;
+
+use cached_repo::internals::{
+    Version,
+    state::{
+        Block, Blocked, Cell, Done, Fill, Filled, Found, Lease, Leased, Outcome, Stored, Want,
+    },
+};
+
+use crate::{
+    explore::System,
+    mutation::Mutation,
+    world::{
+        BLOCK_MS, Faults, KEEP_MS, LEASE_MS, NOW, Publish, SHORT_MS, age, reader_token, serve,
+        value, version_of, writer_token,
+    },
+};
+
+/// What a writer wants to do with the row. Searches are for the value 2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Job {
+    /// Sets the value to 2.
+    MoveIn,
+    /// Sets the value to 1.
+    MoveOut,
+    /// The same in a transaction that is rolled back.
+    RollBackMoveIn,
+    Delete,
+    /// With the value 2.
+    Insert,
+    /// Raw SQL that sets the value to 2, followed by `invalidate`, which reads the row.
+    RawMoveIn,
+}
+
+/// What is explored.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Case {
+    pub(crate) name: &'static str,
+    /// The row's value at the start, `None` for no row; what the cache knows is right.
+    pub(crate) start: Option<u8>,
+    pub(crate) writers: &'static [Job],
+    pub(crate) readers: usize,
+    pub(crate) faults: Faults,
+    /// Whether reads are promised never to go backwards before the write they saw is
+    /// acknowledged.
+    pub(crate) monotonic: bool,
+}
+
+const SOUGHT: u8 = 2;
+/// Committed states of one run, the first included.
+const MOST_STATES: usize = 6;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Row {
+    state: u8,
+    version: u64,
+    /// `None` if there is no row.
+    value: Option<u8>,
+}
+
+/// The two entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Entry {
+    Row,
+    Hint,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Writer {
+    /// Blocks what it touches, one key at a time.
+    Blocking {
+        row: bool,
+        hint: bool,
+    },
+    Committed {
+        state: u8,
+        publish: Publish,
+        /// What is still to be told.
+        row: bool,
+        hint: bool,
+        acknowledged: bool,
+    },
+    Failed {
+        publish: Publish,
+        row: bool,
+        hint: bool,
+    },
+    Ended,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Reader {
+    Waiting,
+    /// Got no hint.
+    HintMissed {
+        floor: u8,
+    },
+    Searching {
+        floor: u8,
+        leased: bool,
+    },
+    /// Has returned what it found; stores whether the row is listed.
+    FillingHint {
+        listed: bool,
+    },
+    /// Follows a hint to the row.
+    Following {
+        floor: u8,
+    },
+    RowMissed {
+        floor: u8,
+    },
+    Selecting {
+        floor: u8,
+        leased: bool,
+    },
+    FillingRow {
+        row: Row,
+    },
+    Ended,
+}
+
+/// One event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    LookAtHint(usize),
+    LeaseHint(usize),
+    Search(usize),
+    FillHint(usize),
+    LookAtRow(usize),
+    LeaseRow(usize),
+    SelectRow(usize),
+    FillRow(usize),
+    Block(usize, Entry),
+    Commit(usize),
+    Acknowledge(usize),
+    Done(usize, Entry),
+    ShortPause,
+    Evict(Entry),
+}
+
+#[derive(Clone)]
+pub(crate) struct World {
+    case: &'static Case,
+    mutation: Mutation,
+    row_cell: Cell,
+    hint_cell: Cell,
+    row: Row,
+    /// The row's value in each committed state.
+    values: [Option<u8>; MOST_STATES],
+    writers: Vec<Writer>,
+    readers: Vec<Reader>,
+    faults: Faults,
+    known: u8,
+    violation: Option<&'static str>,
+}
+
+impl std::hash::Hash for World {
+    fn hash<H: std::hash::Hasher>(&self, hasher: &mut H) {
+        (&self.row_cell, &self.hint_cell, &self.row, &self.values).hash(hasher);
+        (&self.writers, &self.readers).hash(hasher);
+        (&self.faults, self.known, self.violation).hash(hasher);
+    }
+}
+
+impl World {
+    pub(crate) fn new(case: &'static Case, mutation: Mutation) -> Self {
+        let row = Row {
+            state: 1,
+            version: 3,
+            value: case.start,
+        };
+        let mut world = Self {
+            case,
+            mutation,
+            row_cell: None,
+            hint_cell: None,
+            row,
+            values: [None; MOST_STATES],
+            writers: Vec::new(),
+            readers: vec![Reader::Waiting; case.readers],
+            faults: case.faults,
+            known: 1,
+            violation: None,
+        };
+        world.values[1] = case.start;
+        let writers = case.writers.iter();
+        world.writers = writers.map(|job| world.before_its_blocks(*job)).collect();
+        // What the cache knows is filled in as readers do.
+        let lease = lease(reader_token(9));
+        let listed = case.start == Some(SOUGHT);
+        Mutation::None.lease(&mut world.hint_cell, NOW, &lease);
+        let fill = world.hint(9, listed);
+        Mutation::None.fill(&mut world.hint_cell, NOW, fill);
+        Mutation::None.lease(&mut world.row_cell, NOW, &lease);
+        let fill = row_fill(9, row);
+        Mutation::None.fill(&mut world.row_cell, NOW, fill);
+        world
+    }
+
+    /// Whether a write touches the index key that is searched for.
+    fn touches_hint(job: Job) -> bool {
+        !matches!(job, Job::MoveOut | Job::Delete)
+    }
+
+    fn before_its_blocks(&self, job: Job) -> Writer {
+        let blocks = job != Job::RawMoveIn;
+        let hint = Self::touches_hint(job) && self.mutation != Mutation::HintNotBlocked;
+        Writer::Blocking {
+            row: blocks,
+            hint: blocks && hint,
+        }
+    }
+
+    fn hint(&self, reader: usize, listed: bool) -> Fill {
+        let found = match listed {
+            true => Found::Row {
+                version: Version::ZERO,
+                value: value(1),
+            },
+            false => Found::Absent(value(0)),
+        };
+        Fill {
+            token: reader_token(reader),
+            found,
+        }
+    }
+
+    fn cell(&mut self, entry: Entry) -> &mut Cell {
+        match entry {
+            Entry::Row => &mut self.row_cell,
+            Entry::Hint => &mut self.hint_cell,
+        }
+    }
+
+    /// A search has found the row in this state.
+    fn found(&mut self, state: u8, floor: u8) {
+        if state < floor {
+            self.violation = Some("a search returned an older row than was known when it began");
+        }
+        if self.values[usize::from(state)] != Some(SOUGHT) {
+            self.violation = Some("a search returned a row that does not match");
+        }
+        if self.case.monotonic {
+            self.known = self.known.max(state);
+        }
+    }
+
+    /// A search has found nothing.
+    fn found_nothing(&mut self, floor: u8) {
+        let mut since = self.values[usize::from(floor)..=usize::from(self.row.state)].iter();
+        if since.all(|value| *value == Some(SOUGHT)) {
+            self.violation = Some("a search missed a row that was there all the time");
+        }
+    }
+
+    /// What is known of the row ends a search that follows a hint.
+    fn followed(&mut self, state: u8, floor: u8) {
+        let matches = self.values[usize::from(state)] == Some(SOUGHT);
+        if matches || self.mutation == Mutation::HintBelieved {
+            self.found(state, floor);
+        } else {
+            self.found_nothing(floor);
+        }
+    }
+
+    fn look_at_hint(&mut self, reader: usize) {
+        let floor = self.known;
+        let listed = self.hint_cell.as_ref().and_then(|held| serve(&held.entry));
+        self.readers[reader] = match listed {
+            Some(0) => {
+                self.found_nothing(floor);
+                Reader::Ended
+            }
+            Some(_) => Reader::Following { floor },
+            None => Reader::HintMissed { floor },
+        };
+    }
+
+    fn lease_hint(&mut self, reader: usize, floor: u8) {
+        let mutation = self.mutation;
+        let request = lease(reader_token(reader));
+        self.readers[reader] = match mutation.lease(&mut self.hint_cell, NOW, &request) {
+            Leased::Granted => Reader::Searching {
+                floor,
+                leased: true,
+            },
+            Leased::Hit(entry) if serve(&entry) == Some(1) => Reader::Following { floor },
+            Leased::Hit(entry) if serve(&entry) == Some(0) => {
+                self.found_nothing(floor);
+                Reader::Ended
+            }
+            Leased::Blocked | Leased::Wait | Leased::Hit(_) => Reader::Searching {
+                floor,
+                leased: false,
+            },
+        };
+    }
+
+    fn search(&mut self, reader: usize, floor: u8, leased: bool) {
+        let listed = self.row.value == Some(SOUGHT);
+        if listed {
+            self.found(self.row.state, floor);
+        } else {
+            self.found_nothing(floor);
+        }
+        self.readers[reader] = match leased {
+            true => Reader::FillingHint { listed },
+            false => Reader::Ended,
+        };
+    }
+
+    fn look_at_row(&mut self, reader: usize, floor: u8) {
+        let served = self.row_cell.as_ref().and_then(|held| serve(&held.entry));
+        self.readers[reader] = match served {
+            Some(state) => {
+                self.followed(state, floor);
+                Reader::Ended
+            }
+            None => Reader::RowMissed { floor },
+        };
+    }
+
+    fn lease_row(&mut self, reader: usize, floor: u8) {
+        let mutation = self.mutation;
+        let request = lease(reader_token(reader));
+        self.readers[reader] = match mutation.lease(&mut self.row_cell, NOW, &request) {
+            Leased::Hit(entry) => match serve(&entry) {
+                Some(state) => {
+                    self.followed(state, floor);
+                    Reader::Ended
+                }
+                None => Reader::RowMissed { floor },
+            },
+            answer => Reader::Selecting {
+                floor,
+                leased: answer == Leased::Granted,
+            },
+        };
+    }
+
+    fn block(&mut self, writer: usize, entry: Entry) {
+        let request = Block {
+            token: writer_token(writer),
+            block_ms: BLOCK_MS,
+            keep_ms: KEEP_MS,
+        };
+        let mutation = self.mutation;
+        if mutation.block(self.cell(entry), NOW, &request) != Blocked::Held {
+            return;
+        }
+        if let Writer::Blocking { row, hint } = &mut self.writers[writer] {
+            match entry {
+                Entry::Row => *row = false,
+                Entry::Hint => *hint = false,
+            }
+        }
+    }
+
+    fn commit(&mut self, writer: usize) {
+        let job = self.case.writers[writer];
+        let state = self.row.state + 1;
+        let exists = self.row.value.is_some();
+        let hint = Self::touches_hint(job);
+        let put = |version, inserted| Publish::Put {
+            version,
+            state,
+            inserted,
+        };
+        let (version, value, publish) = match job {
+            Job::MoveIn if exists => (self.row.version + 1, Some(SOUGHT), {
+                put(self.row.version + 1, false)
+            }),
+            Job::MoveOut if exists => (
+                self.row.version + 1,
+                Some(1),
+                put(self.row.version + 1, false),
+            ),
+            Job::Delete if exists => (
+                self.row.version,
+                None,
+                Publish::Deleted {
+                    floor: self.mutation.floor_of_delete(self.row.version),
+                    state,
+                },
+            ),
+            Job::Insert if !exists => (1, Some(SOUGHT), put(1, true)),
+            Job::RawMoveIn if exists => (
+                self.row.version,
+                Some(SOUGHT),
+                Publish::Invalidate { floor: 0 },
+            ),
+            _ => {
+                // The row is not what the writer took it for, or it is rolled back.
+                let publish = match job {
+                    Job::RollBackMoveIn | Job::Insert => Publish::RolledBack,
+                    _ => Publish::Invalidate { floor: 0 },
+                };
+                self.writers[writer] = Writer::Failed {
+                    publish,
+                    row: true,
+                    hint,
+                };
+                return;
+            }
+        };
+        self.row = Row {
+            state,
+            version,
+            value,
+        };
+        self.values[usize::from(state)] = value;
+        self.writers[writer] = Writer::Committed {
+            state,
+            publish,
+            row: true,
+            hint,
+            acknowledged: false,
+        };
+    }
+
+    fn done(&mut self, writer: usize, entry: Entry) {
+        let rolled_back = matches!(self.writers[writer], Writer::Failed { .. });
+        let (Writer::Committed {
+            publish, row, hint, ..
+        }
+        | Writer::Failed { publish, row, hint }) = &mut self.writers[writer]
+        else {
+            return;
+        };
+        match entry {
+            Entry::Row => *row = false,
+            Entry::Hint => *hint = false,
+        }
+        let publish = match entry {
+            Entry::Row => *publish,
+            Entry::Hint if rolled_back => Publish::RolledBack,
+            Entry::Hint => Publish::Invalidate { floor: 0 },
+        };
+        let outcome = match publish {
+            Publish::Put {
+                version,
+                state,
+                inserted,
+            } => Outcome::Put {
+                version: version_of(version),
+                inserted,
+                value: value(state),
+            },
+            Publish::Invalidate { floor } | Publish::Deleted { floor, .. } => Outcome::Invalidate {
+                floor: version_of(floor),
+            },
+            Publish::RolledBack => Outcome::RolledBack,
+        };
+        let request = Done {
+            token: writer_token(writer),
+            keep_ms: KEEP_MS,
+            outcome,
+        };
+        let mutation = self.mutation;
+        mutation.done(self.cell(entry), NOW, request, publish);
+        self.end_writer(writer);
+    }
+
+    fn end_writer(&mut self, writer: usize) {
+        match self.writers[writer] {
+            Writer::Committed {
+                state,
+                row: false,
+                hint: false,
+                ..
+            } => {
+                self.known = self.known.max(state);
+                self.writers[writer] = Writer::Ended;
+            }
+            Writer::Failed {
+                row: false,
+                hint: false,
+                ..
+            } => self.writers[writer] = Writer::Ended,
+            _ => {}
+        }
+    }
+
+    fn steps_of_writer(&self, at: usize, steps: &mut Vec<Step>) {
+        match self.writers[at] {
+            Writer::Blocking {
+                row: false,
+                hint: false,
+            } => steps.push(Step::Commit(at)),
+            Writer::Blocking { row, hint } => {
+                steps.extend(row.then_some(Step::Block(at, Entry::Row)));
+                steps.extend(hint.then_some(Step::Block(at, Entry::Hint)));
+            }
+            Writer::Committed {
+                row,
+                hint,
+                acknowledged,
+                ..
+            } => {
+                let blocks = self.case.writers[at] != Job::RawMoveIn;
+                if !acknowledged && self.faults.late_done && blocks {
+                    steps.push(Step::Acknowledge(at));
+                }
+                steps.extend(row.then_some(Step::Done(at, Entry::Row)));
+                steps.extend(hint.then_some(Step::Done(at, Entry::Hint)));
+            }
+            Writer::Failed { row, hint, .. } => {
+                steps.extend(row.then_some(Step::Done(at, Entry::Row)));
+                steps.extend(hint.then_some(Step::Done(at, Entry::Hint)));
+            }
+            Writer::Ended => {}
+        }
+    }
+
+    fn step_of_reader(&self, at: usize) -> Option<Step> {
+        match self.readers[at] {
+            Reader::Waiting => Some(Step::LookAtHint(at)),
+            Reader::HintMissed { .. } => Some(Step::LeaseHint(at)),
+            Reader::Searching { .. } => Some(Step::Search(at)),
+            Reader::FillingHint { .. } => Some(Step::FillHint(at)),
+            Reader::Following { .. } => Some(Step::LookAtRow(at)),
+            Reader::RowMissed { .. } => Some(Step::LeaseRow(at)),
+            Reader::Selecting { .. } => Some(Step::SelectRow(at)),
+            Reader::FillingRow { .. } => Some(Step::FillRow(at)),
+            Reader::Ended => None,
+        }
+    }
+
+    fn take_reader(&mut self, at: usize) {
+        match self.readers[at] {
+            Reader::Waiting => self.look_at_hint(at),
+            Reader::HintMissed { floor } => self.lease_hint(at, floor),
+            Reader::Searching { floor, leased } => self.search(at, floor, leased),
+            Reader::FillingHint { listed } => {
+                let fill = self.hint(at, listed);
+                let mutation = self.mutation;
+                let _: Filled = mutation.fill(&mut self.hint_cell, NOW, fill);
+                self.readers[at] = Reader::Ended;
+            }
+            Reader::Following { floor } => self.look_at_row(at, floor),
+            Reader::RowMissed { floor } => self.lease_row(at, floor),
+            Reader::Selecting { floor, leased } => {
+                self.followed(self.row.state, floor);
+                self.readers[at] = match leased {
+                    true => Reader::FillingRow { row: self.row },
+                    false => Reader::Ended,
+                };
+            }
+            Reader::FillingRow { row } => {
+                let mutation = self.mutation;
+                let _: Filled = mutation.fill(&mut self.row_cell, NOW, row_fill(at, row));
+                self.readers[at] = Reader::Ended;
+            }
+            Reader::Ended => {}
+        }
+    }
+}
+
+fn lease(token: cached_repo::internals::Token) -> Lease {
+    Lease {
+        token,
+        lease_ms: LEASE_MS,
+        floor: Version::ZERO,
+        want: Want::Value,
+    }
+}
+
+fn row_fill(reader: usize, row: Row) -> Fill {
+    let value = value(row.state);
+    Fill {
+        token: reader_token(reader),
+        found: match row.value {
+            Some(_) => Found::Row {
+                version: version_of(row.version),
+                value,
+            },
+            None => Found::Absent(value),
+        },
+    }
+}
+
+impl System for World {
+    type Step = Step;
+
+    fn steps(&self) -> Vec<Step> {
+        let mut steps = Vec::with_capacity(12);
+        for at in 0..self.readers.len() {
+            // Readers are alike: only the first of those that wait may begin.
+            let earlier_waits = self.readers[..at].contains(&Reader::Waiting);
+            if self.readers[at] != Reader::Waiting || !earlier_waits {
+                steps.extend(self.step_of_reader(at));
+            }
+        }
+        for at in 0..self.writers.len() {
+            self.steps_of_writer(at, &mut steps);
+        }
+        if self.faults.short_pauses > 0 {
+            steps.push(Step::ShortPause);
+        }
+        if self.faults.evictions > 0 {
+            steps.extend(self.hint_cell.as_ref().map(|_| Step::Evict(Entry::Hint)));
+            steps.extend(self.row_cell.as_ref().map(|_| Step::Evict(Entry::Row)));
+        }
+        steps
+    }
+
+    fn take(&mut self, step: Step) {
+        match step {
+            Step::LookAtHint(at)
+            | Step::LeaseHint(at)
+            | Step::Search(at)
+            | Step::FillHint(at)
+            | Step::LookAtRow(at)
+            | Step::LeaseRow(at)
+            | Step::SelectRow(at)
+            | Step::FillRow(at) => self.take_reader(at),
+            Step::Block(writer, entry) => self.block(writer, entry),
+            Step::Commit(writer) => self.commit(writer),
+            Step::Acknowledge(writer) => {
+                if let Writer::Committed {
+                    state,
+                    acknowledged,
+                    ..
+                } = &mut self.writers[writer]
+                {
+                    *acknowledged = true;
+                    self.known = self.known.max(*state);
+                }
+            }
+            Step::Done(writer, entry) => self.done(writer, entry),
+            Step::ShortPause => {
+                self.faults.short_pauses -= 1;
+                age(&mut self.row_cell, SHORT_MS);
+                age(&mut self.hint_cell, SHORT_MS);
+                // No COMMIT is sent after a block may have lapsed.
+                for (at, job) in self.case.writers.iter().enumerate() {
+                    let writer = self.writers[at];
+                    let began = writer != self.before_its_blocks(*job);
+                    if began && matches!(writer, Writer::Blocking { .. }) {
+                        self.writers[at] = Writer::Ended;
+                    }
+                }
+            }
+            Step::Evict(entry) => {
+                self.faults.evictions -= 1;
+                *self.cell(entry) = None;
+            }
+        }
+    }
+
+    fn violation(&self) -> Option<String> {
+        self.violation.map(str::to_owned)
+    }
+}
+
+impl fmt::Display for World {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let held = |cell: &Cell| match cell {
+            None => "nothing".to_owned(),
+            Some(Stored { entry, .. }) => {
+                let kind = char::from(entry.to_bytes()[0]);
+                let payload = entry.payload.first();
+                let writers = entry.claims.writers().len();
+                format!("{kind} {payload:?} writers {writers}")
+            }
+        };
+        write!(
+            f,
+            "hint: {}; row: {}; database: state {} value {:?}; known {}",
+            held(&self.hint_cell),
+            held(&self.row_cell),
+            self.row.state,
+            self.row.value,
+            self.known
+        )
+    }
+}
