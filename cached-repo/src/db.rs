@@ -24,7 +24,7 @@ use crate::{
     config::{Config, OnCacheFailure, ReadPolicy},
     lookup,
     protocol::{Key, KeySpace, LookupSpace, RowError, Version, seal_row, state::Value},
-    read::{Auditor, Flights, Flown, ms, search::Rows},
+    read::{Auditor, Flights, Flown, Loader, ms, search::Rows},
     session::{Change, Put},
     telemetry::{ConnectionStats, EntityStats, Stats, TierStats},
     tier::{Tier, memory::MemoryTier},
@@ -303,6 +303,7 @@ pub(crate) struct EntityState<M: CachedEntity> {
     pub(crate) on_cache_failure: OnCacheFailure,
     pub(crate) flights: Flights<Flown<M>>,
     pub(crate) searches: Flights<Rows<M>>,
+    pub(crate) loader: Loader<M>,
     /// Keys that a background task reloads.
     pub(crate) refreshing: Mutex<HashSet<Key>>,
     pub(crate) stats: Arc<EntityStats>,
@@ -333,6 +334,7 @@ impl<M: CachedEntity> EntityState<M> {
             name,
             flights: Flights::new(),
             searches: Flights::new(),
+            loader: Loader::new(),
             refreshing: Mutex::default(),
             stats: Arc::default(),
         }

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use cached_repo::{CachedDb, CommitError, Config, LookedUp, Source, WriteError};
+use cached_repo::{CachedDb, CommitError, Config, Drained, LookedUp, Source, WriteError};
 use cached_repo_harness as harness;
 use cached_repo_tests::{Backend, Tier, World, eventually, gated::note, redis_pool};
 use sea_orm::{ActiveValue::Set, ConnectionTrait, Database, Statement};
@@ -349,6 +349,8 @@ async fn a_commit_that_is_lost_leaves_its_blocks() {
         assert_eq!(entry.claims.writers().len(), 1, "the block stays");
         assert_eq!(found(&others).await, ("old".into(), Source::Database));
         is_cached(&others, "old").await;
+        // The writer itself trusts the cache again once it has told it what may still happen.
+        assert_eq!(db.shutdown(Duration::from_secs(20)).await, Drained::All);
         is_cached(&notes, "old").await;
         // Nothing is left behind that would hold up a write.
         assert_eq!(notes.save(new).await.unwrap().version, 2);

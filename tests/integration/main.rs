@@ -26,6 +26,7 @@ macro_rules! everywhere {
 }
 
 mod aside;
+mod batches;
 mod columns;
 mod counting;
 mod deletes;

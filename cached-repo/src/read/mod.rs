@@ -20,6 +20,7 @@
 pub(crate) mod aside;
 mod audit;
 mod flight;
+mod loader;
 pub(crate) mod many;
 mod place;
 pub(crate) mod search;
@@ -33,6 +34,7 @@ use tokio::time::Instant;
 
 pub(crate) use self::audit::Auditor;
 pub(crate) use self::flight::Flights;
+pub(crate) use self::loader::Loader;
 pub(crate) use self::place::Tenure;
 use self::{
     flight::{Landing, Lost, Turn},
@@ -151,9 +153,7 @@ impl<M: CachedEntity> Query<M> {
             .await
         {
             Ok(flown) => flown,
-            Err(Lost) => Err(ReadError::Aborted {
-                entity: self.state.name.clone(),
-            }),
+            Err(Lost) => Err(self.state.aborted()),
         }
     }
 
@@ -283,7 +283,10 @@ impl<M: CachedEntity> Query<M> {
 
     /// Reads the row from the database.
     async fn select(&self) -> Flown<M> {
-        self.state.select_by_id(&self.scope, self.id.clone()).await
+        match &self.scope {
+            Scope::Pool => self.state.load(self.id.clone(), self.key.clone()).await,
+            inside => self.state.select_by_id(inside, self.id.clone()).await,
+        }
     }
 
     /// What the cache knows of the row.

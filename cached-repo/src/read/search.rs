@@ -140,9 +140,7 @@ impl<M: CachedEntity> Search<M> {
             .await
         {
             Ok(rows) => rows,
-            Err(Lost) => Err(ReadError::Aborted {
-                entity: self.state.name.clone(),
-            }),
+            Err(Lost) => Err(self.state.aborted()),
         }
     }
 

@@ -54,14 +54,12 @@ impl<M: CachedEntity> EntityState<M> {
         scope: &Scope,
         ids: Vec<Id<M>>,
     ) -> Result<HashMap<Key, Cached<M>>, ReadError> {
-        let columns: Vec<_> = PrimaryKey::<M>::iter()
-            .map(PrimaryKeyToColumn::into_column)
-            .collect();
+        let columns = key_columns::<M>();
         let keys: Vec<Vec<Value>> = ids
             .into_iter()
             .map(|id| id.into_value_tuple().into_iter().collect())
             .collect();
-        let rows = self.select_any(scope, &columns, keys).await?;
+        let rows = self.select_any(scope, &columns, keys, &[]).await?;
         let by_key = |row: M| (self.key_of(&row), Cached::loaded(row));
         Ok(rows.into_iter().map(by_key).collect())
     }
@@ -74,7 +72,8 @@ impl<M: CachedEntity> EntityState<M> {
         values: Vec<Vec<Value>>,
     ) -> Result<Vec<M>, ReadError> {
         let columns: Vec<_> = lookup.columns.iter().map(|column| column.column).collect();
-        self.select_any(scope, &columns, values).await
+        let order = key_columns::<M>();
+        self.select_any(scope, &columns, values, &order).await
     }
 
     async fn select_any(
@@ -82,13 +81,14 @@ impl<M: CachedEntity> EntityState<M> {
         scope: &Scope,
         columns: &[ColumnOf<M>],
         keys: Vec<Vec<Value>>,
+        order: &[ColumnOf<M>],
     ) -> Result<Vec<M>, ReadError> {
         let statements = keys.chunks(MAX_KEYS_PER_STATEMENT).map(async |keys| {
             self.stats.loads.add(1);
-            let mut select = <M::Entity as EntityTrait>::find().filter(any_of::<M>(columns, keys));
-            for key in PrimaryKey::<M>::iter() {
-                select = select.order_by_asc(key.into_column());
-            }
+            let select = <M::Entity as EntityTrait>::find().filter(any_of::<M>(columns, keys));
+            let select = order
+                .iter()
+                .fold(select, |select, column| select.order_by_asc(*column));
             let rows = select.all(&scope.executor(&self.core.conn)).await;
             rows.map_err(|source| self.failed(source))
         });
@@ -105,6 +105,12 @@ impl<M: CachedEntity> EntityState<M> {
     }
 }
 
+fn key_columns<M: CachedEntity>() -> Vec<ColumnOf<M>> {
+    PrimaryKey::<M>::iter()
+        .map(PrimaryKeyToColumn::into_column)
+        .collect()
+}
+
 /// The condition that the columns have one of these values.
 fn any_of<M: CachedEntity>(columns: &[ColumnOf<M>], keys: &[Vec<Value>]) -> Condition {
     let equal = |key: &Vec<Value>| {
@@ -113,17 +119,17 @@ fn any_of<M: CachedEntity>(columns: &[ColumnOf<M>], keys: &[Vec<Value>]) -> Cond
             all.add(column.eq(value.clone()))
         })
     };
-    let [first, ..] = keys else {
+    let Some(first) = keys.first() else {
         return Condition::any();
     };
-    let one_column = columns.len() == 1 && keys.iter().flatten().all(|v| *v != v.as_null());
-    if keys.len() == 1 || !one_column {
-        return keys
-            .iter()
-            .fold(Condition::any(), |any, key| any.add(equal(key)));
-    }
     // Repeating one changes nothing.
     let listed = keys.len().next_power_of_two();
-    let values = keys.iter().chain(std::iter::repeat(first)).take(listed);
-    Condition::all().add(columns[0].is_in(values.flatten().cloned()))
+    let keys = keys.iter().chain(std::iter::repeat(first)).take(listed);
+    let is_null = |value: &Value| *value == value.as_null();
+    match columns {
+        [column] if listed > 1 && !keys.clone().flatten().any(is_null) => {
+            Condition::all().add(column.is_in(keys.flatten().cloned()))
+        }
+        _ => keys.fold(Condition::any(), |any, key| any.add(equal(key))),
+    }
 }

@@ -171,7 +171,7 @@ impl Claim {
                 Outcome::from,
             ),
         };
-        let debt = Debt::of(|| self.owe(claimed, None));
+        let debt = Debt::of(|| self.owe(claimed, claimed.change.known(), None));
         match self.core.tier.done(key, request).await {
             Ok(published) => {
                 debt.paid();
@@ -229,23 +229,23 @@ impl Claim {
     /// The outcome is unknown: the blocks stay until they lapse, because the statement may still
     /// commit, and until then nobody stores what it is about to change. It may even commit after
     /// that; so every key is owed an invalidation some time later, and one that is not blocked
-    /// now.
+    /// now. None of it has a floor: what was to be written may never be.
     pub(super) async fn leave(self) {
         let late = self.deadline + self.core.config.block;
         for claimed in &self.keys {
             claimed.change.stats.unpublished.add(1);
             let due = (claimed.standing == Standing::Held).then_some(late);
-            self.owe(claimed, due);
+            self.owe(claimed, Version::ZERO, due);
         }
         // What could not be told is owed.
         let _ = self.invalidate_entities().await;
     }
 
     /// Remembers what the tier is to be told, at once or at `due`.
-    fn owe(&self, claimed: &Claimed, due: Option<Instant>) {
+    fn owe(&self, claimed: &Claimed, floor: Version, due: Option<Instant>) {
         let owed = Owed {
             token: self.token,
-            floor: claimed.change.known(),
+            floor,
             due,
         };
         self.core

@@ -1,0 +1,148 @@
+//! The batch loader: rows of one entity that are missed at the same time are loaded by one
+//! statement.
+//!
+//! Batching is natural, without a timer: a statement leaves at once while fewer than
+//! [`MOST_STATEMENTS`] are under way, and what is asked for meanwhile gathers for the next one.
+//!
+//! Invariants:
+//! - A row is read by a statement that began after it was asked for.
+//! - A statement that fails, or a row that panics when it is decoded, fails nobody else: the rows
+//!   of its batch are then loaded one by one.
+//!
+//! Does not know the cache.
+
+use std::{mem, panic::AssertUnwindSafe, sync::Arc};
+
+use futures_util::{FutureExt, future::join_all};
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use super::Flown;
+use crate::{CachedEntity, Id, ReadError, db::EntityState, protocol::Key, session::Scope};
+
+/// Statements that load rows of one entity at the same time.
+const MOST_STATEMENTS: usize = 4;
+/// Rows that one of them asks for.
+const MOST_ROWS: usize = 256;
+
+/// The loads of one entity.
+pub(crate) struct Loader<M: CachedEntity> {
+    queue: Mutex<Queue<M>>,
+}
+
+struct Queue<M: CachedEntity> {
+    wanted: Vec<Wanted<M>>,
+    statements: usize,
+}
+
+struct Wanted<M: CachedEntity> {
+    id: Id<M>,
+    key: Key,
+    reply: oneshot::Sender<Flown<M>>,
+}
+
+impl<M: CachedEntity> Loader<M> {
+    pub(crate) fn new() -> Self {
+        Self {
+            queue: Mutex::new(Queue {
+                wanted: Vec::new(),
+                statements: 0,
+            }),
+        }
+    }
+}
+
+impl<M: CachedEntity> EntityState<M> {
+    /// Loads a row, with others that are asked for at the same time.
+    pub(super) async fn load(self: &Arc<Self>, id: Id<M>, key: Key) -> Flown<M> {
+        let (reply, row) = oneshot::channel();
+        let may_start = {
+            let mut queue = self.loader.queue.lock();
+            queue.wanted.push(Wanted { id, key, reply });
+            let may_start = queue.statements < MOST_STATEMENTS;
+            queue.statements += usize::from(may_start);
+            may_start
+        };
+        if may_start {
+            let statement = Statement {
+                state: Arc::clone(self),
+                counted: true,
+            };
+            self.core.tasks.spawn(work(statement));
+        }
+        // Nobody answers if the runtime ends.
+        row.await.unwrap_or_else(|_| Err(self.aborted()))
+    }
+
+    async fn load_batch(self: &Arc<Self>, batch: Vec<Wanted<M>>) {
+        let ids: Vec<_> = batch.iter().map(|wanted| wanted.id.clone()).collect();
+        let loaded = match &ids[..] {
+            // One row is one plain statement; a failure is its own.
+            [_] => None,
+            _ => AssertUnwindSafe(self.select_by_ids(&Scope::Pool, ids))
+                .catch_unwind()
+                .await
+                .ok()
+                .and_then(Result::ok),
+        };
+        let replies = batch.into_iter().map(async |Wanted { id, key, reply }| {
+            let row = match loaded.as_ref().map(|rows| rows.get(&key)) {
+                Some(Some(row)) => Ok(Some(row.clone())),
+                Some(None) if self.spelling_is_exact(&id) => Ok(None),
+                // Not loaded yet, or the database may call equal what is spelt otherwise.
+                _ => AssertUnwindSafe(self.select_by_id(&Scope::Pool, id))
+                    .catch_unwind()
+                    .await
+                    .unwrap_or_else(|_| Err(self.aborted())),
+            };
+            // Who has left does not need it.
+            let _ = reply.send(row);
+        });
+        join_all(replies).await;
+    }
+
+    pub(super) fn aborted(&self) -> ReadError {
+        ReadError::Aborted {
+            entity: self.name.clone(),
+        }
+    }
+}
+
+/// Loads batch after batch, until nothing is asked for.
+async fn work<M: CachedEntity>(mut statement: Statement<M>) {
+    // Who is ready to ask at this moment goes along.
+    tokio::task::yield_now().await;
+    while let Some(batch) = statement.next_batch() {
+        statement.state.load_batch(batch).await;
+    }
+}
+
+/// One of the statements that may be under way; makes room for another however it ends.
+struct Statement<M: CachedEntity> {
+    state: Arc<EntityState<M>>,
+    counted: bool,
+}
+
+impl<M: CachedEntity> Statement<M> {
+    /// What has gathered; `None` ends the statement.
+    fn next_batch(&mut self) -> Option<Vec<Wanted<M>>> {
+        let mut queue = self.state.loader.queue.lock();
+        if queue.wanted.is_empty() {
+            // In the same breath as the look: who asks from now on starts a statement.
+            queue.statements -= 1;
+            self.counted = false;
+            return None;
+        }
+        let most = queue.wanted.len().min(MOST_ROWS);
+        let rest = queue.wanted.split_off(most);
+        Some(mem::replace(&mut queue.wanted, rest))
+    }
+}
+
+impl<M: CachedEntity> Drop for Statement<M> {
+    fn drop(&mut self) {
+        if self.counted {
+            self.state.loader.queue.lock().statements -= 1;
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Rows that are missed at the same time are loaded together, and do not share their mishaps.
+
+use cached_repo_tests::{
+    Backend, Tier, World,
+    gated::{Mine, Text, note},
+};
+use futures_util::future::join_all;
+use sea_orm::{ActiveValue::Set, EntityTrait};
+
+const ROWS: i64 = 100;
+
+/// Goal: a hundred cold rows take a handful of statements, and everyone gets the right one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_that_are_missed_together_are_loaded_together() {
+    let world = cold_notes("row").await;
+    let notes = note::Repository::new(&world.db().await);
+    let found = join_all((1..=ROWS).map(async |id| notes.find_by_id(id).await)).await;
+    for (id, found) in (1..=ROWS).zip(found) {
+        assert_eq!(found.unwrap().unwrap().id, id);
+    }
+    let statements = world.statements.verbs();
+    assert!(
+        statements.len() <= 20,
+        "{ROWS} rows took {} statements",
+        statements.len()
+    );
+}
+
+/// Goal: one row that panics when it is decoded fails its own readers only.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_that_cannot_be_loaded_spares_those_beside_it() {
+    let prefix = cached_repo_harness::unique("row");
+    let world = cold_notes(&prefix).await;
+    let notes = note::Repository::new(&world.db().await);
+    {
+        let _mine = Mine::lay(&format!("{prefix}7"));
+        let found = join_all((1..=ROWS).map(async |id| notes.find_by_id(id).await)).await;
+        for (id, found) in (1..=ROWS).zip(found) {
+            assert_eq!(found.is_err(), id == 7, "{id}: {found:?}");
+        }
+    }
+    assert_eq!(notes.find_by_id(7).await.unwrap().unwrap().id, 7);
+}
+
+/// Goal: a statement that fails is repeated row by row, and the error reaches everyone if that
+/// fails too; afterwards loads work again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_fails_fails_every_reader_and_then_none() {
+    let world = cold_notes("row").await;
+    let notes = note::Repository::new(&world.db().await);
+    world
+        .raw(r#"ALTER TABLE "note" RENAME TO "elsewhere""#)
+        .await;
+    let found = join_all((1..=ROWS).map(async |id| notes.find_by_id(id).await)).await;
+    assert!(found.iter().all(Result::is_err));
+    world
+        .raw(r#"ALTER TABLE "elsewhere" RENAME TO "note""#)
+        .await;
+    let found = join_all((1..=ROWS).map(async |id| notes.find_by_id(id).await)).await;
+    assert!(found.iter().all(|row| matches!(row, Ok(Some(_)))));
+}
+
+/// Rows 1 to 100 that the cache does not know, their texts numbered.
+async fn cold_notes(prefix: &str) -> World {
+    let world = World::new(Backend::Postgres, Tier::Redis).await;
+    world.create_table(note::Entity).await;
+    let rows = (1..=ROWS).map(|id| note::ActiveModel {
+        id: Set(id),
+        text: Set(Text(format!("{prefix}{id}"))),
+        version: Set(1),
+    });
+    note::Entity::insert_many(rows)
+        .exec(&world.conn)
+        .await
+        .unwrap();
+    let _ = world.statements.take();
+    world
+}
