@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use cached_repo::{CachedDb, Drained, LookedUp, Source, internals::Claims};
+use cached_repo::{CachedDb, Drained, LookedUp, Source, WriteError, internals::Claims};
 use cached_repo_tests::{
     Backend, Tier, World, eventually,
     gated::{Gate, note},
@@ -221,31 +221,41 @@ async fn a_save_whose_caller_left_after_the_commit_is_published() {
 /// More polls than a transaction of several statements has.
 const MOST_POLLS_OF_A_TRANSACTION: usize = 400;
 
+type Outcome = Result<(), Box<dyn std::error::Error + Send + Sync>>;
+
 /// Drops a transaction that gives rows 1 and 2 the same new text after 0, 1, 2… polls until it ends
 /// by itself. Each time it has written both rows or none, and both are served from the cache.
 async fn transaction_dropped_everywhere(
     world: World,
-    transaction: impl AsyncFn(&CachedDb, &note::Repository, &str),
+    transaction: impl AsyncFn(&CachedDb, &note::Repository, &str) -> Outcome,
 ) {
     let (db, notes) = patient(&world).await;
     for id in [1, 2] {
         notes.insert(new_note(id, "first")).await.unwrap();
     }
-    let mut committed = 0;
     for at in 0..MOST_POLLS_OF_A_TRANSACTION {
         let text = format!("after {at} polls");
-        let done = poll_times(transaction(&db, &notes, &text), at).await;
+        let mut outcome = None;
+        poll_times(
+            async { outcome = Some(transaction(&db, &notes, &text).await) },
+            at,
+        )
+        .await;
         is_quiet(&db).await;
         let texts = both(&notes.fresh()).await;
         assert_eq!(texts[0], texts[1], "dropped after {at} polls");
-        committed += usize::from(texts[0] == text);
         for id in [1, 2] {
             is_clean_of(&world, &notes, id, at).await;
         }
-        if done {
-            assert_eq!(texts[0], text);
-            assert!(committed < at, "it is dropped before its COMMIT, too");
-            return;
+        match outcome {
+            None => {}
+            Some(Ok(())) => return assert_eq!(texts[0], text),
+            // The database rolls a transaction back after it was dropped; until it has, SQLite is
+            // locked.
+            Some(Err(error)) => {
+                assert_eq!(world.tier(), Tier::Memory, "{error}");
+                assert!(error.to_string().contains("locked"), "{error}");
+            }
         }
     }
     panic!("more than {MOST_POLLS_OF_A_TRANSACTION} polls");
@@ -256,14 +266,9 @@ async fn both(notes: &note::Repository) -> [String; 2] {
     [one, two].map(|row| row.unwrap().unwrap().text.0.clone())
 }
 
-async fn rename(
-    notes: &note::Repository,
-    id: i64,
-    text: &str,
-) -> Result<(), cached_repo::WriteError> {
-    notes
-        .update_with(id, |note| note.text = Set(text.into()))
-        .await?;
+async fn rename(notes: &note::Repository, id: i64, text: &str) -> Result<(), WriteError> {
+    let text = |note: &mut note::ActiveModel| note.text = Set(text.into());
+    notes.update_with(id, text).await?;
     Ok(())
 }
 
@@ -272,11 +277,12 @@ on_both_tiers!(a_transaction_dropped_anywhere_is_whole_or_nothing);
 /// and from the COMMIT on it is seen through without its caller.
 async fn a_transaction_dropped_anywhere_is_whole_or_nothing(world: World) {
     transaction_dropped_everywhere(world, async |db, notes, text| {
-        let committed = db.transaction(async |tx| {
+        db.transaction(async |tx| {
             rename(&notes.on(tx), 1, text).await?;
             rename(&notes.on(tx), 2, text).await
-        });
-        committed.await.unwrap();
+        })
+        .await?;
+        Ok(())
     })
     .await;
 }
@@ -285,15 +291,44 @@ on_both_tiers!(a_transaction_with_a_savepoint_dropped_anywhere_is_whole_or_nothi
 /// Goal: the same with a nested transaction inside, and another that is rolled back.
 async fn a_transaction_with_a_savepoint_dropped_anywhere_is_whole_or_nothing(world: World) {
     transaction_dropped_everywhere(world, async |db, notes, text| {
-        let tx = db.begin().await.unwrap();
-        rename(&notes.on(&tx), 1, text).await.unwrap();
-        let undone = tx.begin().await.unwrap();
-        rename(&notes.on(&undone), 1, "undone").await.unwrap();
-        undone.rollback().await.unwrap();
-        let kept = tx.begin().await.unwrap();
-        rename(&notes.on(&kept), 2, text).await.unwrap();
-        kept.commit().await.unwrap();
-        tx.commit().await.unwrap();
+        let tx = db.begin().await?;
+        rename(&notes.on(&tx), 1, text).await?;
+        let undone = tx.begin().await?;
+        rename(&notes.on(&undone), 1, "undone").await?;
+        undone.rollback().await?;
+        let kept = tx.begin().await?;
+        rename(&notes.on(&kept), 2, text).await?;
+        kept.commit().await?;
+        tx.commit().await?;
+        Ok(())
     })
     .await;
+}
+
+on_both_tiers!(a_savepoint_whose_rollback_was_dropped_does_not_hold_its_transaction_up);
+/// Goal: a nested transaction whose rollback is given up halfway is rolled back all the same, and
+/// the one around it can go on, or end: its locks do not outlive it.
+async fn a_savepoint_whose_rollback_was_dropped_does_not_hold_its_transaction_up(world: World) {
+    let (db, notes) = patient(&world).await;
+    notes.insert(new_note(1, "first")).await.unwrap();
+    for polls in 0..10 {
+        for goes_on in [true, false] {
+            let tx = db.begin().await.unwrap();
+            let nested = tx.begin().await.unwrap();
+            rename(&notes.on(&nested), 1, "undone").await.unwrap();
+            poll_times(nested.rollback(), polls).await;
+            let text = format!("after {polls} polls");
+            if goes_on {
+                rename(&notes.on(&tx), 1, &text).await.unwrap();
+                tx.commit().await.unwrap();
+            } else {
+                drop(tx);
+                eventually("the row is not locked", async || {
+                    rename(&notes, 1, &text).await.ok()
+                })
+                .await;
+            }
+            assert_eq!(notes.find_by_id(1).await.unwrap().unwrap().text.0, text);
+        }
+    }
 }

@@ -201,12 +201,13 @@ impl Transaction {
         // A statement that still ran in another task may have failed meanwhile.
         if let Err(source) = self.session.check() {
             // Without a COMMIT the server rolls back, asked or not.
-            let _ = undo(conn, self.session.parent()).await;
+            let _ = self.undo(conn).await;
             return Err(CommitError::RolledBack { source });
         }
         let journal = std::mem::take(&mut *self.session.journal());
         let core = Arc::clone(self.db.core());
         let session = Arc::clone(&self.session);
+        self.hold_parent();
         let committed = core.tasks.spawn({
             let core = Arc::clone(&core);
             async move {
@@ -229,8 +230,30 @@ impl Transaction {
             return Ok(());
         }
         match self.session.end().await {
-            Some(conn) => undo(conn, self.session.parent()).await,
+            Some(conn) => self.undo(conn).await,
             None => Ok(()),
+        }
+    }
+
+    /// Rolls back in a task of its own: whoever gives up waiting for it does not leave the
+    /// transaction around a savepoint waiting for its end, and locking its rows, for ever.
+    async fn undo(&self, conn: DatabaseTransaction) -> Result<(), DbErr> {
+        self.hold_parent();
+        let session = Arc::clone(&self.session);
+        let undone = self
+            .db
+            .core()
+            .tasks
+            .spawn(async move { undo(conn, session.parent()).await });
+        let aborted = |_| Err(DbErr::Custom("the rollback was aborted".into()));
+        undone.await.unwrap_or_else(aborted)
+    }
+
+    /// From now on this savepoint ends by itself: what comes next in the transaction around it
+    /// waits, rather than being refused.
+    fn hold_parent(&self) {
+        if let Some(parent) = self.session.parent() {
+            parent.wait_for_nested();
         }
     }
 }
