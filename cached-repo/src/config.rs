@@ -70,6 +70,16 @@ pub struct Config {
     /// How long one operation on Redis may take. Default: 100 milliseconds.
     #[serde(with = "humantime_serde")]
     pub cache_timeout: Duration,
+    /// How many SELECTs may load rows at a time, so that a cache that is cold or down cannot flood
+    /// the database; further loads wait. Reads inside transactions do not count. A few times the
+    /// size of the database's pool keeps the pool busy and lets other statements have their turn;
+    /// less than its size keeps connections free for them. Default: 64.
+    pub max_loads: usize,
+    /// How long a load waits for its turn before the read fails with
+    /// [`ReadError::Overloaded`](crate::ReadError::Overloaded). Make it shorter than the time-out
+    /// of the requests that read. Default: 5 seconds.
+    #[serde(with = "humantime_serde")]
+    pub load_wait: Duration,
     /// What a write does when the cache cannot be told of it. Default: [`OnCacheFailure::Proceed`].
     pub on_cache_failure: OnCacheFailure,
     /// The share of hits, rows and known absences, that the auditor compares with the database in
@@ -105,6 +115,8 @@ impl Default for Config {
             block: Duration::from_secs(5),
             keep: Duration::from_secs(30),
             cache_timeout: Duration::from_millis(100),
+            max_loads: 64,
+            load_wait: Duration::from_secs(5),
             on_cache_failure: OnCacheFailure::Proceed,
             audit: 0.0,
             update_attempts: 10,
@@ -133,6 +145,8 @@ impl fmt::Debug for Config {
             .field("block", &self.block)
             .field("keep", &self.keep)
             .field("cache_timeout", &self.cache_timeout)
+            .field("max_loads", &self.max_loads)
+            .field("load_wait", &self.load_wait)
             .field("on_cache_failure", &self.on_cache_failure)
             .field("audit", &self.audit)
             .field("update_attempts", &self.update_attempts)
@@ -211,6 +225,12 @@ impl Config {
         }
         if !(0.0..=1.0).contains(&self.audit) {
             return invalid("audit", "between 0 and 1; zero turns the auditor off");
+        }
+        if self.max_loads == 0 {
+            return invalid("max_loads", "at least 1");
+        }
+        if self.load_wait > hour {
+            return invalid("load_wait", "at most 1 hour");
         }
         if self.update_attempts == 0 {
             return invalid("update_attempts", "at least 1");

@@ -24,7 +24,7 @@ use crate::{
     config::{Config, OnCacheFailure, ReadPolicy},
     lookup,
     protocol::{Key, KeySpace, LookupSpace, RowError, Version, seal_row, state::Value},
-    read::{Auditor, Flights, Flown, Loader, ms, search::Rows},
+    read::{Auditor, Flights, Flown, LoadLimit, Loader, ms, search::Rows},
     session::{Change, Put},
     telemetry::{ConnectionStats, EntityStats, Stats, TierStats},
     tier::{Tier, memory::MemoryTier},
@@ -61,6 +61,7 @@ pub(crate) struct Core {
     pub(crate) config: Config,
     pub(crate) pending: Pending,
     pub(crate) auditor: Auditor,
+    pub(crate) loads: LoadLimit,
     pub(crate) tasks: TaskTracker,
     tier_stats: Arc<TierStats>,
 }
@@ -245,6 +246,7 @@ impl CachedDbBuilder {
         let core = Core {
             conn: self.conn,
             tier,
+            loads: LoadLimit::of(&self.config),
             config: self.config,
             pending,
             auditor,

@@ -18,6 +18,15 @@ pub enum ReadError {
         /// What SeaORM said.
         source: DbErr,
     },
+    /// Too many loads were under way for too long, and nothing was asked: the cache is down or
+    /// cold, and the database does not keep up. Try again later; see
+    /// [`Config::max_loads`](crate::Config::max_loads) and
+    /// [`Config::load_wait`](crate::Config::load_wait).
+    #[error("too many loads are under way; `{entity}` was not read, try again later")]
+    Overloaded {
+        /// The entity's name.
+        entity: String,
+    },
     /// The task that loaded the row ended without a result: it panicked, or its runtime was shut
     /// down.
     #[error("the load of `{entity}` was aborted; try again")]

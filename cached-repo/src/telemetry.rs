@@ -129,6 +129,9 @@ counters! {
         loads,
         /// Loads that failed.
         load_errors,
+        /// Loads that were turned away because too many were under way; see
+        /// [`Config::max_loads`](crate::Config::max_loads).
+        loads_refused,
         /// Times a load waited for another process's lease.
         lease_waits,
         /// Rows and absences stored by a load.

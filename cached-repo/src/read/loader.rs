@@ -82,11 +82,22 @@ impl<M: CachedEntity> EntityState<M> {
             _ => AssertUnwindSafe(self.select_by_ids(&Scope::Pool, ids))
                 .catch_unwind()
                 .await
-                .ok()
-                .and_then(Result::ok),
+                .ok(),
+        };
+        let rows = match loaded {
+            Some(Err(overloaded @ ReadError::Overloaded { .. })) => {
+                // Waiting once more, row by row, would not help.
+                for Wanted { reply, .. } in batch {
+                    // Who has left does not need it.
+                    let _ = reply.send(Err(overloaded.clone()));
+                }
+                return;
+            }
+            Some(Ok(rows)) => Some(rows),
+            Some(Err(_)) | None => None,
         };
         let replies = batch.into_iter().map(async |Wanted { id, key, reply }| {
-            let row = match loaded.as_ref().map(|rows| rows.get(&key)) {
+            let row = match rows.as_ref().map(|rows| rows.get(&key)) {
                 Some(Some(row)) => Ok(Some(row.clone())),
                 Some(None) if self.spelling_is_exact(&id) => Ok(None),
                 // Not loaded yet, or the database may call equal what is spelt otherwise.

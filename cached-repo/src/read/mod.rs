@@ -12,7 +12,8 @@
 //! ```
 //! Invariants:
 //! - Only a SELECT that began after its lease was granted is stored.
-//! - A cache that fails, or cannot be trusted for a key, costs a SELECT, never an error.
+//! - A cache that fails, or cannot be trusted for a key, costs a SELECT, never an error, unless
+//!   more are needed at a time than the load limit lets through within `load_wait`.
 //! - Nothing that is served waits for its audit.
 //!
 //! Does not write rows. Inside a transaction it only asks the database.
@@ -20,6 +21,7 @@
 pub(crate) mod aside;
 mod audit;
 mod flight;
+mod limit;
 mod loader;
 pub(crate) mod many;
 mod place;
@@ -34,6 +36,7 @@ use tokio::time::Instant;
 
 pub(crate) use self::audit::Auditor;
 pub(crate) use self::flight::Flights;
+pub(crate) use self::limit::LoadLimit;
 pub(crate) use self::loader::Loader;
 pub(crate) use self::place::Tenure;
 use self::{
@@ -281,7 +284,7 @@ impl<M: CachedEntity> Query<M> {
         flown
     }
 
-    /// Reads the row from the database.
+    /// Reads the row from the database when it is this load's turn.
     async fn select(&self) -> Flown<M> {
         match &self.scope {
             Scope::Pool => self.state.load(self.id.clone(), self.key.clone()).await,

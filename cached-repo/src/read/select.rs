@@ -15,6 +15,7 @@ use sea_orm::{
     sea_query::{IntoValueTuple, Value},
 };
 
+use super::limit::Permit;
 use crate::{
     CachedEntity, ColumnOf, Id, LookupDef, ReadError, cached::Cached, db::EntityState,
     entity::PrimaryKey, protocol::Key, session::Scope,
@@ -31,6 +32,7 @@ impl<M: CachedEntity> EntityState<M> {
         scope: &Scope,
         id: Id<M>,
     ) -> Result<Option<Cached<M>>, ReadError> {
+        let _permit = self.admit(scope).await?;
         self.stats.loads.add(1);
         let found = self.row_in_database(scope, id).await;
         let row = found.map_err(|source| self.failed(source))?;
@@ -84,6 +86,7 @@ impl<M: CachedEntity> EntityState<M> {
         order: &[ColumnOf<M>],
     ) -> Result<Vec<M>, ReadError> {
         let statements = keys.chunks(MAX_KEYS_PER_STATEMENT).map(async |keys| {
+            let _permit = self.admit(scope).await?;
             self.stats.loads.add(1);
             let select = <M::Entity as EntityTrait>::find().filter(any_of::<M>(columns, keys));
             let select = order
@@ -94,6 +97,19 @@ impl<M: CachedEntity> EntityState<M> {
         });
         let rows = try_join_all(statements).await?;
         Ok(rows.into_iter().flatten().collect())
+    }
+
+    /// Waits for the right to load; a transaction has it, with its connection.
+    async fn admit(&self, scope: &Scope) -> Result<Option<Permit<'_>>, ReadError> {
+        if let Scope::Transaction(_) = scope {
+            return Ok(None);
+        }
+        self.core.loads.admit().await.map(Some).map_err(|_| {
+            self.stats.loads_refused.add(1);
+            ReadError::Overloaded {
+                entity: self.name.clone(),
+            }
+        })
     }
 
     fn failed(&self, source: DbErr) -> ReadError {
