@@ -70,6 +70,10 @@ pub struct Config {
     /// How long one operation on Redis may take. Default: 100 milliseconds.
     #[serde(with = "humantime_serde")]
     pub cache_timeout: Duration,
+    /// How many reads may wait for Redis at a time; beyond it, a read asks the database at once.
+    /// Reads do not wait while Redis keeps up, and none longer than `cache_timeout`, so there is
+    /// little reason to change it. Default: 10,000.
+    pub cache_queue: usize,
     /// How many SELECTs may load rows at a time, so that a cache that is cold or down cannot flood
     /// the database; further loads wait. Reads inside transactions do not count. A few times the
     /// size of the database's pool keeps the pool busy and lets other statements have their turn;
@@ -115,6 +119,7 @@ impl Default for Config {
             block: Duration::from_secs(5),
             keep: Duration::from_secs(30),
             cache_timeout: Duration::from_millis(100),
+            cache_queue: 10_000,
             max_loads: 64,
             load_wait: Duration::from_secs(5),
             on_cache_failure: OnCacheFailure::Proceed,
@@ -145,6 +150,7 @@ impl fmt::Debug for Config {
             .field("block", &self.block)
             .field("keep", &self.keep)
             .field("cache_timeout", &self.cache_timeout)
+            .field("cache_queue", &self.cache_queue)
             .field("max_loads", &self.max_loads)
             .field("load_wait", &self.load_wait)
             .field("on_cache_failure", &self.on_cache_failure)
@@ -225,6 +231,9 @@ impl Config {
         }
         if !(0.0..=1.0).contains(&self.audit) {
             return invalid("audit", "between 0 and 1; zero turns the auditor off");
+        }
+        if self.cache_queue == 0 {
+            return invalid("cache_queue", "at least 1");
         }
         if self.max_loads == 0 {
             return invalid("max_loads", "at least 1");

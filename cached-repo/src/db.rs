@@ -270,9 +270,9 @@ impl CachedDbBuilder {
             (None, Some(redis)) => redis.create_pool(Some(deadpool_redis::Runtime::Tokio1))?,
             (None, None) => return Ok(self.memory_tier(clock)),
         };
-        let timeout = self.config.cache_timeout;
+        let (timeout, queue) = (self.config.cache_timeout, self.config.cache_queue);
         Ok(Arc::new(
-            crate::tier::redis::RedisTier::open(pool, timeout, clock, stats).await,
+            crate::tier::redis::RedisTier::open(pool, timeout, queue, clock, stats).await,
         ))
     }
 

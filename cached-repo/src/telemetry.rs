@@ -210,6 +210,9 @@ counters! {
         timeouts,
         /// Operations that failed at once because there was no connection.
         unavailable,
+        /// Reads that did not wait because too many did already; see
+        /// [`Config::cache_queue`](crate::Config::cache_queue).
+        overloaded,
         /// Operations that the server refused, or whose connection broke.
         failures,
         /// Connections that broke and were replaced.

@@ -36,6 +36,7 @@ mod foreign;
 mod hooks;
 mod inserts;
 mod keys;
+mod lanes;
 mod lookups;
 mod outages;
 mod reloads;

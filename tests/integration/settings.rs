@@ -47,6 +47,8 @@ fn assert_changed(config: &Config) {
     assert_eq!(config.block, Duration::from_secs(6));
     assert_eq!(config.keep, Duration::from_secs(60));
     assert_eq!(config.cache_timeout, Duration::from_millis(20));
+    assert_eq!((config.cache_queue, config.max_loads), (300, 7));
+    assert_eq!(config.load_wait, Duration::from_secs(1));
     assert_eq!(config.on_cache_failure, OnCacheFailure::Refuse);
     assert_eq!(config.audit, 0.125);
     assert_eq!(config.update_attempts, 3);
@@ -69,6 +71,9 @@ fn every_setting_from_toml() {
         block = "6s"
         keep = "1m"
         cache_timeout = "20ms"
+        cache_queue = 300
+        max_loads = 7
+        load_wait = "1s"
         on_cache_failure = "refuse"
         audit = 0.125
         update_attempts = 3
@@ -89,7 +94,8 @@ fn every_setting_from_json() {
     let text = r#"{
         "namespace": "shop", "ttl": "1h 30m", "negative_ttl": "0s", "stale_ttl": "1500ms",
         "ttl_jitter": 0.25, "early_refresh": 0, "lease": "4s", "lease_wait": "50ms",
-        "block": "6s", "keep": "1m", "cache_timeout": "20ms", "on_cache_failure": "refuse", "audit": 0.125,
+        "block": "6s", "keep": "1m", "cache_timeout": "20ms", "on_cache_failure": "refuse",
+        "cache_queue": 300, "max_loads": 7, "load_wait": "1s", "audit": 0.125,
         "update_attempts": 3, "pending_capacity": 17, "memory_capacity_bytes": 1000000,
         "redis": {"url": "redis://cache:6379/2"}
     }"#;
@@ -116,6 +122,9 @@ fn every_setting_from_the_environment() {
         ("CACHE_BLOCK", "6s"),
         ("CACHE_KEEP", "1m"),
         ("CACHE_CACHE_TIMEOUT", "20ms"),
+        ("CACHE_CACHE_QUEUE", "300"),
+        ("CACHE_MAX_LOADS", "7"),
+        ("CACHE_LOAD_WAIT", "1s"),
         ("CACHE_ON_CACHE_FAILURE", "refuse"),
         ("CACHE_AUDIT", "0.125"),
         ("CACHE_UPDATE_ATTEMPTS", "3"),
@@ -147,6 +156,8 @@ fn what_is_left_out_has_its_default() {
         assert_eq!(config.block, Duration::from_secs(5));
         assert_eq!(config.keep, Duration::from_secs(30));
         assert_eq!(config.cache_timeout, Duration::from_millis(100));
+        assert_eq!((config.cache_queue, config.max_loads), (10_000, 64));
+        assert_eq!(config.load_wait, Duration::from_secs(5));
         assert_eq!(config.on_cache_failure, OnCacheFailure::Proceed);
         assert_eq!(config.audit, 0.0);
         assert_eq!(config.update_attempts, 10);
@@ -211,6 +222,9 @@ async fn what_makes_no_sense_is_refused_by_name() {
         ("audit", |config| config.audit = -0.1),
         ("audit", |config| config.audit = 1.1),
         ("audit", |config| config.audit = f64::NAN),
+        ("cache_queue", |config| config.cache_queue = 0),
+        ("max_loads", |config| config.max_loads = 0),
+        ("load_wait", |config| config.load_wait = Duration::MAX),
         ("update_attempts", |config| config.update_attempts = 0),
         ("pending_capacity", |config| config.pending_capacity = 0),
     ];
@@ -248,11 +262,15 @@ async fn what_just_makes_sense_works() {
             config.lease_wait = Duration::from_secs(3600);
             config.block = Duration::from_secs(3600);
             config.keep = Duration::from_secs(24 * 3600);
+            config.load_wait = Duration::from_secs(3600);
+            (config.max_loads, config.cache_queue) = (usize::MAX, usize::MAX);
         },
         |config, _| {
             config.ttl = Duration::from_millis(1);
             config.lease = Duration::from_millis(1);
             config.lease_wait = Duration::ZERO;
+            config.load_wait = Duration::ZERO;
+            (config.max_loads, config.cache_queue) = (1, 1);
             config.memory_capacity_bytes = 0;
         },
     ];

@@ -45,6 +45,9 @@ pub enum TierError {
     /// There is no connection; nothing was sent.
     #[error("no connection to the cache")]
     Unavailable,
+    /// Too many reads wait for the cache already; nothing was sent.
+    #[error("too many reads wait for the cache")]
+    Overloaded,
     /// The connection broke or the server refused; the operation may have happened.
     #[error("the cache failed: {0}")]
     Failed(String),

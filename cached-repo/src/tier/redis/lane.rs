@@ -7,6 +7,8 @@
 //! Invariants:
 //! - An operation waits for its reply at most the operation time-out; a lane without a
 //!   connection fails it at once.
+//! - A connection is taken for dead when operations that were sent one after another all go
+//!   unanswered: however many share one moment of silence, it counts once.
 //! - Exactly one task replaces a broken connection, with growing pauses, and ends with the lane.
 //!
 //! Does not know what the commands mean and never repeats one.
@@ -26,7 +28,8 @@ use deadpool_redis::{
         self, ErrorKind, FromRedisValue, RedisError, ServerErrorKind, aio::MultiplexedConnection,
     },
 };
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
+use tokio::time::Instant;
 
 use super::{
     scripts::{SCRIPTS, Script},
@@ -47,6 +50,8 @@ pub(super) struct Lane {
     timeout: Duration,
     state: RwLock<State>,
     timeouts_in_a_row: AtomicU32,
+    /// When the last of them was noticed.
+    last_timeout: Mutex<Instant>,
     clock: Clock,
     /// The server's clock minus ours, in milliseconds.
     ahead_ms: AtomicI64,
@@ -76,6 +81,7 @@ impl Lane {
             timeout,
             state: RwLock::new(State::Down),
             timeouts_in_a_row: AtomicU32::new(0),
+            last_timeout: Mutex::new(Instant::now()),
             clock,
             ahead_ms: AtomicI64::new(0),
             stats,
@@ -85,6 +91,11 @@ impl Lane {
             lane.reconnect_from(1);
         }
         lane
+    }
+
+    /// How long an operation may take.
+    pub(super) fn timeout(&self) -> Duration {
+        self.timeout
     }
 
     /// The server's clock, as of its last reply.
@@ -131,9 +142,11 @@ impl Lane {
             cmd
         };
         let by_name = command("EVALSHA", &script.sha);
+        let deadline = Instant::now() + self.timeout;
         self.run(|mut connection| async move {
             match by_name.query_async(&mut connection).await {
                 Err(error) if is_unknown_script(&error) => {
+                    connection.set_response_timeout(deadline - Instant::now());
                     command("EVAL", &script.text)
                         .query_async(&mut connection)
                         .await
@@ -144,7 +157,21 @@ impl Lane {
         .await
     }
 
+    /// Runs one operation, and counts how it fared.
     async fn run<T, F>(
+        &self,
+        operation: impl FnOnce(MultiplexedConnection) -> F,
+    ) -> Result<T, TierError>
+    where
+        F: Future<Output = Result<T, RedisError>>,
+    {
+        self.attempt(operation)
+            .await
+            .inspect_err(|error| self.count(error, 1))
+    }
+
+    /// Runs an operation on the connection and learns from how it ends.
+    pub(super) async fn attempt<T, F>(
         &self,
         operation: impl FnOnce(MultiplexedConnection) -> F,
     ) -> Result<T, TierError>
@@ -156,36 +183,54 @@ impl Lane {
                 connection,
                 generation,
             } => (connection.clone(), *generation),
-            State::Down => {
-                self.stats.unavailable.add(1);
-                return Err(TierError::Unavailable);
-            }
+            State::Down => return Err(TierError::Unavailable),
         };
-        let error = match tokio::time::timeout(self.timeout, operation(connection)).await {
-            Ok(Ok(reply)) => {
-                self.timeouts_in_a_row.store(0, Ordering::Relaxed);
-                return Ok(reply);
-            }
-            Ok(Err(error)) if error.is_timeout() => None,
-            Ok(Err(error)) => Some(error),
-            Err(_) => None,
-        };
-        match error {
-            None => {
-                self.stats.timeouts.add(1);
-                if self.timeouts_in_a_row.fetch_add(1, Ordering::Relaxed) + 1 >= TIMEOUTS_TO_BREAK {
-                    self.broken(generation);
+        // The connection times each command itself.
+        match operation(connection).await {
+            Ok(reply) => {
+                // Almost always zero already: a line of cache that many cores can share.
+                if self.timeouts_in_a_row.load(Ordering::Relaxed) > 0 {
+                    self.timeouts_in_a_row.store(0, Ordering::Relaxed);
                 }
+                Ok(reply)
+            }
+            Err(error) if error.is_timeout() => {
+                self.unanswered(generation);
                 Err(TierError::Timeout(self.timeout))
             }
-            Some(error) => {
-                self.stats.failures.add(1);
+            Err(error) => {
                 let demoted = error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly);
                 if demoted || error.is_unrecoverable_error() || error.is_io_error() {
                     self.broken(generation);
                 }
                 Err(TierError::Failed(error.to_string()))
             }
+        }
+    }
+
+    /// Counts what became of so many operations.
+    pub(super) fn count(&self, error: &TierError, operations: u64) {
+        match error {
+            TierError::Timeout(_) => &self.stats.timeouts,
+            TierError::Unavailable => &self.stats.unavailable,
+            TierError::Overloaded => &self.stats.overloaded,
+            TierError::Failed(_) => &self.stats.failures,
+        }
+        .add(operations);
+    }
+
+    /// An operation got no reply in time: one more sign that the connection is dead, unless the
+    /// operation was sent before the last sign.
+    fn unanswered(&self, generation: u64) {
+        let now = Instant::now();
+        let mut last = self.last_timeout.lock();
+        if now < *last + self.timeout {
+            return;
+        }
+        *last = now;
+        drop(last);
+        if self.timeouts_in_a_row.fetch_add(1, Ordering::Relaxed) + 1 >= TIMEOUTS_TO_BREAK {
+            self.broken(generation);
         }
     }
 
@@ -215,8 +260,7 @@ impl Lane {
                 .map_err(|error| TierError::Failed(error.to_string()))?;
             // Taken out for good: its place in the pool is free again, and nobody pings it.
             let mut connection = deadpool_redis::Connection::take(connection);
-            // Ours is the only time-out; the connection's own, 500 ms, would cut a longer one short.
-            connection.set_response_timeout(self.timeout * CONNECT_TIMEOUTS);
+            connection.set_response_timeout(limit);
             let failed = |error: RedisError| TierError::Failed(error.to_string());
             let (seconds, micros): (u64, u64) = redis::cmd("TIME")
                 .query_async(&mut connection)
@@ -230,6 +274,7 @@ impl Lane {
             load.query_async::<()>(&mut connection)
                 .await
                 .map_err(failed)?;
+            connection.set_response_timeout(self.timeout);
             Ok(connection)
         };
         let connection = tokio::time::timeout(limit, connecting)
@@ -267,28 +312,29 @@ fn is_unknown_script(error: &RedisError) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        io::{Read, Write},
-        net::{TcpListener, TcpStream},
-        time::Instant,
+    use std::net::TcpListener;
+
+    use super::{
+        super::scripted::{LIMIT, Scripted},
+        *,
     };
 
-    use super::*;
-
     const TIMEOUT: Duration = Duration::from_millis(50);
-    const LIMIT: Duration = Duration::from_secs(10);
 
-    fn pool(listener: &TcpListener) -> Pool {
-        let url = format!("redis://{}", listener.local_addr().unwrap());
-        deadpool_redis::Config::from_url(url)
-            .create_pool(Some(deadpool_redis::Runtime::Tokio1))
-            .unwrap()
+    async fn open(pool: Pool) -> (Arc<Lane>, Arc<TierStats>) {
+        let stats = Arc::new(TierStats::default());
+        let lane = Lane::open(pool, TIMEOUT, Clock::start(), Arc::clone(&stats));
+        (lane.await, stats)
     }
 
-    async fn open(listener: &TcpListener) -> (Arc<Lane>, Arc<TierStats>) {
-        let stats = Arc::new(TierStats::default());
-        let lane = Lane::open(pool(listener), TIMEOUT, Clock::start(), Arc::clone(&stats));
-        (lane.await, stats)
+    /// A server that accepts connections and never says a word.
+    fn mute() -> (Pool, TcpListener) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("redis://{}", listener.local_addr().unwrap());
+        let pool = deadpool_redis::Config::from_url(url)
+            .create_pool(Some(deadpool_redis::Runtime::Tokio1))
+            .unwrap();
+        (pool, listener)
     }
 
     async fn ping(lane: &Lane) -> Result<String, TierError> {
@@ -297,40 +343,11 @@ mod tests {
             .expect("an operation hangs")
     }
 
-    /// Answers what connecting asks for, and falls silent at the first PING.
-    fn speak_until_pinged(mut stream: TcpStream) {
-        let mut heard = String::new();
-        let mut answered = 0;
-        let mut input = vec![0; 64 * 1024];
-        loop {
-            let read = stream.read(&mut input).unwrap_or(0);
-            if read == 0 {
-                return;
-            }
-            heard.push_str(&String::from_utf8_lossy(&input[..read]));
-            // `*2 $6 CLIENT …`: the name of a command is the second line after an array's.
-            let lines = heard.split("\r\n");
-            let commands = lines.clone().zip(lines.skip(2));
-            let replies: Vec<&str> = commands
-                .filter(|(header, _)| header.starts_with('*'))
-                .map_while(|(_, name)| match name {
-                    "TIME" => Some("*2\r\n$1\r\n1\r\n$1\r\n2\r\n"),
-                    "CLIENT" | "SCRIPT" => Some("+OK\r\n"),
-                    _ => None,
-                })
-                .collect();
-            for reply in &replies[answered..] {
-                stream.write_all(reply.as_bytes()).unwrap();
-            }
-            answered = replies.len();
-        }
-    }
-
     #[tokio::test]
     async fn a_server_that_never_answers_costs_the_connect_limit_and_then_nothing() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (pool, _listener) = mute();
         let began = Instant::now();
-        let (lane, stats) = tokio::time::timeout(LIMIT, open(&listener)).await.unwrap();
+        let (lane, stats) = tokio::time::timeout(LIMIT, open(pool)).await.unwrap();
         assert!(began.elapsed() >= TIMEOUT, "it was tried");
         let began = Instant::now();
         for _ in 0..100 {
@@ -343,8 +360,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_lane_that_is_dropped_ends_its_reconnecting() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let (lane, _) = open(&listener).await;
+        let (pool, _listener) = mute();
+        let (lane, _) = open(pool).await;
         let weak = lane.me.clone();
         drop(lane);
         let gone = async {
@@ -358,18 +375,53 @@ mod tests {
 
     #[tokio::test]
     async fn a_few_time_outs_in_a_row_take_the_connection_down_once() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let server = listener.try_clone().unwrap();
-        // Ends with the connection.
-        std::thread::spawn(move || speak_until_pinged(server.accept().unwrap().0));
-        let (lane, stats) = open(&listener).await;
+        let server = Scripted::start();
+        let (lane, stats) = open(server.pool()).await;
         assert!(matches!(*lane.state.read(), State::Up { .. }));
         for _ in 0..TIMEOUTS_TO_BREAK {
+            let began = Instant::now();
             assert!(matches!(ping(&lane).await, Err(TierError::Timeout(_))));
+            assert!(began.elapsed() >= TIMEOUT);
         }
         assert!(matches!(ping(&lane).await, Err(TierError::Unavailable)));
         let counted = stats.snapshot();
         assert_eq!(counted.timeouts, u64::from(TIMEOUTS_TO_BREAK));
         assert_eq!((counted.reconnects, counted.failures), (1, 0));
+    }
+
+    /// Goal: a server that is stalled for a moment (a fork, a slow command) keeps its connection,
+    /// however many operations fall into that moment.
+    #[tokio::test]
+    async fn many_time_outs_of_one_moment_are_one_sign() {
+        let server = Scripted::start();
+        let (lane, stats) = open(server.pool()).await;
+        for _ in 0..TIMEOUTS_TO_BREAK - 1 {
+            let pings = futures_util::future::join_all((0..100).map(|_| ping(&lane))).await;
+            assert!(
+                pings
+                    .iter()
+                    .all(|ping| matches!(ping, Err(TierError::Timeout(_))))
+            );
+        }
+        assert_eq!(stats.snapshot().reconnects, 0);
+        assert!(matches!(ping(&lane).await, Err(TierError::Timeout(_))));
+        assert_eq!(stats.snapshot().reconnects, 1, "this is the last sign");
+    }
+
+    /// Goal: only time-outs without a reply between them count.
+    #[tokio::test]
+    async fn a_reply_between_time_outs_keeps_the_connection() {
+        let server = Scripted::start();
+        let (lane, stats) = open(server.pool()).await;
+        for _ in 0..TIMEOUTS_TO_BREAK {
+            assert!(matches!(ping(&lane).await, Err(TierError::Timeout(_))));
+            server.answer_with("+LATE\r\n");
+            let (pong, ()) = tokio::join!(ping(&lane), async {
+                server.hears(1).await;
+                server.answer_with("+PONG\r\n");
+            });
+            assert_eq!(pong.unwrap(), "PONG");
+        }
+        assert_eq!(stats.snapshot().reconnects, 0);
     }
 }

@@ -3,7 +3,10 @@
 //! Needs Redis 7 or a server that speaks its commands (`PEXPIRETIME`, `SET … PXAT`, script
 //! flags). No script touches two keys.
 
+mod gather;
 mod lane;
+#[cfg(test)]
+mod scripted;
 pub mod scripts;
 pub mod wire;
 
@@ -13,6 +16,7 @@ use deadpool_redis::{Pool, redis};
 use futures_util::future::try_join_all;
 
 use self::{
+    gather::{Gather, KEYS_PER_MGET},
     lane::Lane,
     scripts::{SCRIPTS, Script},
     wire::{Answer, Arguments, Raw},
@@ -27,14 +31,13 @@ use crate::{
     telemetry::TierStats,
 };
 
-/// Keys that one MGET asks for; a server serves nobody else meanwhile.
-const KEYS_PER_MGET: usize = 512;
 /// Keys that one step of [`RedisTier::invalidate_all`] looks at.
 const SCAN_COUNT: usize = 500;
 
 /// The tier that processes share.
 pub(crate) struct RedisTier {
     lane: Arc<Lane>,
+    reads: Arc<Gather>,
 }
 
 impl RedisTier {
@@ -43,12 +46,13 @@ impl RedisTier {
     pub(crate) async fn open(
         pool: Pool,
         timeout: Duration,
+        queue: usize,
         clock: Clock,
         stats: Arc<TierStats>,
     ) -> Self {
-        Self {
-            lane: Lane::open(pool, timeout, clock, stats).await,
-        }
+        let lane = Lane::open(pool, timeout, clock, stats).await;
+        let reads = Gather::over(Arc::clone(&lane), queue);
+        Self { lane, reads }
     }
 
     /// Runs an operation on one key.
@@ -75,9 +79,7 @@ impl Tier for RedisTier {
 
     fn get<'a>(&'a self, key: &'a Key) -> Reply<'a, Held> {
         Box::pin(async move {
-            let mut cmd = redis::cmd("GET");
-            cmd.arg(key.as_str());
-            match self.lane.query(&cmd).await {
+            match self.reads.get(key).await {
                 Ok(raw) => Ok(held(raw)),
                 Err(TierError::Failed(why)) if why.contains("WRONGTYPE") => Ok(Held::Foreign),
                 Err(error) => Err(error),
@@ -170,5 +172,42 @@ fn held(Raw(bytes): Raw) -> Held {
 impl std::fmt::Debug for RedisTier {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("RedisTier").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{scripted::Scripted, *};
+    use crate::protocol::KeySpace;
+
+    /// Goal: any number of keys is one operation: the commands go out together, and the values
+    /// come back in the order of the keys, repeated or not.
+    #[tokio::test]
+    async fn several_keys_are_asked_for_in_bounded_commands_sent_together() {
+        let server = Scripted::start();
+        let (clock, stats) = (Clock::start(), Arc::new(TierStats::default()));
+        let timeout = Duration::from_secs(60);
+        let tier = RedisTier::open(server.pool(), timeout, 10, clock, stats).await;
+        let space = KeySpace::new("test", "row");
+        let mut keys: Vec<Key> = (0..2 * KEYS_PER_MGET)
+            .map(|id| space.row(id as i64))
+            .collect();
+        keys.extend([space.row("no-such"), space.row(0)]);
+        let (held, ()) = tokio::join!(tier.get_many(&keys), async {
+            let lengths: Vec<usize> = server.hears(3).await.iter().map(Vec::len).collect();
+            assert_eq!(lengths, [KEYS_PER_MGET + 1, KEYS_PER_MGET + 1, 3]);
+            (0..3).for_each(|_| server.answer());
+        });
+        let held = held.unwrap();
+        assert_eq!(held.len(), keys.len());
+        for (key, held) in keys.iter().zip(held) {
+            match key.as_str() {
+                "test:row:no-such" => assert!(matches!(held, Held::Nothing)),
+                // The server's answer is the key's name, which is no entry.
+                _ => assert!(matches!(held, Held::Foreign)),
+            }
+        }
+        assert!(tier.get_many(&[]).await.unwrap().is_empty());
+        server.hears(0).await;
     }
 }

@@ -187,8 +187,16 @@ impl FromRedisValue for Answer {
 }
 
 /// A bulk string, not copied; `None` for nil.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Raw(pub Option<Bytes>);
+
+impl Raw {
+    /// Leaves nil behind.
+    #[must_use]
+    pub fn take(&mut self) -> Self {
+        Self(self.0.take())
+    }
+}
 
 impl FromRedisValue for Raw {
     fn from_redis_value(reply: Reply) -> Result<Self, ParsingError> {

@@ -1,0 +1,377 @@
+//! Gathering: the reads of many callers become a few `MGET`s.
+//!
+//! A caller that finds the lane idle goes straight through: a plain `GET` on its own task, without
+//! a hop, a queue or a wake-up of anyone else. Up to [`MAX_ALONE`] may at a time; everyone else
+//! waits, and whoever is waiting when a read comes back goes out together. So nothing is ever
+//! delayed on purpose, and batches are as large as the load makes them.
+//!
+//! A batch flies in a task, not with one of its readers. A reader that is cancelled would
+//! otherwise take the replies of all others with it; one that nobody polls for a while (in a
+//! `buffered` stream, say) would hold them up; and one that has its reply would have to stay for
+//! the next batch. The hop that this costs is paid per batch and not per read, and one flight
+//! takes batch after batch, so that under load no task is spawned either.
+//!
+//! Invariants:
+//! - Nobody waits while fewer than [`MAX_FLIGHTS`] reads are under way, and one of these at least
+//!   is a flight: those who wait depend on no other caller.
+//! - A reader waits at most its lane's time-out, counted from its own call, and one timer per
+//!   batch sees to it. A flight that is under way was sent before the others began to wait, so it
+//!   has ended, and takes them along, before their time is up.
+//! - A reader that goes away takes nothing with it. Whatever ends a flight (the end of the runtime
+//!   of the caller that sent it), nobody goes on waiting for it.
+//!
+//! Does not know what the values mean, and never asks twice.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    future::poll_fn,
+    hash::{BuildHasherDefault, Hasher},
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+};
+
+use deadpool_redis::redis::{self, FromRedisValue, ParsingError, Value as Reply};
+use parking_lot::{Mutex, MutexGuard};
+use tokio::{
+    runtime::Handle,
+    sync::oneshot,
+    time::{Instant, timeout_at},
+};
+
+use super::{lane::Lane, wire::Raw};
+use crate::{protocol::Key, tier::TierError};
+
+/// Reads under way at a time, each for one key or a batch. More keep the server busy while replies
+/// are read, and make batches smaller.
+const MAX_FLIGHTS: usize = 4;
+/// Of these, reads by callers themselves; the rest is for those who wait.
+const MAX_ALONE: usize = MAX_FLIGHTS - 1;
+/// Keys that one `MGET` asks for; a server serves nobody else meanwhile.
+pub(super) const KEYS_PER_MGET: usize = 512;
+
+/// What a read gives its reader.
+type Found = Result<Raw, TierError>;
+
+/// The readers of one lane.
+pub(super) struct Gather {
+    lane: Arc<Lane>,
+    queue: Mutex<Queue>,
+    /// How many may wait.
+    capacity: usize,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<Reader>,
+    /// Callers that went straight through.
+    alone: usize,
+    flights: usize,
+}
+
+impl Queue {
+    fn has_room(&self) -> bool {
+        self.alone + self.flights < MAX_FLIGHTS
+    }
+}
+
+/// One who waits.
+struct Reader {
+    key: Key,
+    began: Instant,
+    reply: oneshot::Sender<Found>,
+}
+
+impl Gather {
+    pub(super) fn over(lane: Arc<Lane>, capacity: usize) -> Arc<Self> {
+        Arc::new(Self {
+            lane,
+            queue: Mutex::default(),
+            capacity,
+        })
+    }
+
+    /// Reads one key, alone or with others.
+    pub(super) async fn get(self: &Arc<Self>, key: &Key) -> Found {
+        let Some(reply) = self.queue(key)? else {
+            let _alone = Alone(self);
+            return self.lane.query(redis::cmd("GET").arg(key.as_str())).await;
+        };
+        reply.await.unwrap_or_else(|_| {
+            let error = TierError::Failed("the read was aborted".into());
+            self.lane.count(&error, 1);
+            Err(error)
+        })
+    }
+
+    /// Where to wait for the reply; `None` for a caller that may go straight through.
+    fn queue(self: &Arc<Self>, key: &Key) -> Result<Option<oneshot::Receiver<Found>>, TierError> {
+        let mut queue = self.queue.lock();
+        if queue.alone < MAX_ALONE && queue.has_room() {
+            queue.alone += 1;
+            return Ok(None);
+        }
+        if queue.waiting.len() >= self.capacity {
+            drop(queue);
+            self.lane.count(&TierError::Overloaded, 1);
+            return Err(TierError::Overloaded);
+        }
+        let (reply, replied) = oneshot::channel();
+        queue.waiting.push_back(Reader {
+            key: key.clone(),
+            began: Instant::now(),
+            reply,
+        });
+        if queue.has_room() {
+            self.send_flight(queue, &Handle::current());
+        }
+        Ok(Some(replied))
+    }
+
+    fn send_flight(self: &Arc<Self>, mut queue: MutexGuard<'_, Queue>, runtime: &Handle) {
+        queue.flights += 1;
+        drop(queue);
+        runtime.spawn(Flight::of(self).fly());
+    }
+
+    /// Ends one reader's wait.
+    fn fail(&self, reply: oneshot::Sender<Found>, error: TierError) {
+        // Who has gone away is not counted.
+        if !reply.is_closed() {
+            self.lane.count(&error, 1);
+        }
+        // Nor told.
+        let _ = reply.send(Err(error));
+    }
+}
+
+/// A caller that went straight through, until it has its reply or goes away.
+struct Alone<'a>(&'a Arc<Gather>);
+
+impl Drop for Alone<'_> {
+    fn drop(&mut self) {
+        let mut queue = self.0.queue.lock();
+        queue.alone -= 1;
+        // Outside a runtime it is left to the flight that is under way whenever someone waits.
+        if !queue.waiting.is_empty()
+            && queue.has_room()
+            && let Ok(runtime) = Handle::try_current()
+        {
+            self.0.send_flight(queue, &runtime);
+        }
+    }
+}
+
+/// Batch after batch, until nobody waits.
+struct Flight {
+    gather: Arc<Gather>,
+    boarding: Vec<Reader>,
+    /// In the order in which they came.
+    aboard: VecDeque<Passenger>,
+    /// What they ask for, each key once.
+    keys: Vec<Key>,
+    /// Where in `keys` a key is, by its fingerprint.
+    places: HashMap<u32, usize, BuildHasherDefault<Spread>>,
+    /// It has given its place back.
+    landed: bool,
+}
+
+struct Passenger {
+    /// Of the key it asks for.
+    place: usize,
+    began: Instant,
+    reply: oneshot::Sender<Found>,
+}
+
+impl Flight {
+    fn of(gather: &Arc<Gather>) -> Self {
+        Self {
+            gather: Arc::clone(gather),
+            boarding: Vec::new(),
+            aboard: VecDeque::new(),
+            keys: Vec::new(),
+            places: HashMap::default(),
+            landed: false,
+        }
+    }
+
+    async fn fly(mut self) {
+        others_first().await;
+        while self.open_doors() {
+            self.board();
+            if !self.aboard.is_empty() {
+                self.read().await;
+            }
+            others_first().await;
+        }
+        self.landed = true;
+    }
+
+    /// Calls those who have waited longest. If nobody waits, the flight is over.
+    fn open_doors(&mut self) -> bool {
+        let mut queue = self.gather.queue.lock();
+        if queue.waiting.is_empty() {
+            queue.flights -= 1;
+            return false;
+        }
+        let count = queue.waiting.len().min(KEYS_PER_MGET);
+        self.boarding.extend(queue.waiting.drain(..count));
+        true
+    }
+
+    /// Lets them in who have not gone away and still have time.
+    fn board(&mut self) {
+        self.keys.clear();
+        self.places.clear();
+        let (now, timeout) = (Instant::now(), self.gather.lane.timeout());
+        for reader in self.boarding.drain(..) {
+            if reader.reply.is_closed() {
+                continue;
+            }
+            if reader.began + timeout <= now {
+                self.gather.fail(reader.reply, TierError::Timeout(timeout));
+                continue;
+            }
+            let next = self.keys.len();
+            let place = *self.places.entry(reader.key.fingerprint()).or_insert(next);
+            // Two keys may have one fingerprint; the second one is then asked for each time.
+            let place = match self.keys.get(place) {
+                Some(key) if *key == reader.key => place,
+                _ => {
+                    self.keys.push(reader.key);
+                    next
+                }
+            };
+            self.aboard.push_back(Passenger {
+                place,
+                began: reader.began,
+                reply: reader.reply,
+            });
+        }
+    }
+
+    /// Gives everyone aboard what it asked for, or its time-out.
+    async fn read(&mut self) {
+        let lane = Arc::clone(&self.gather.lane);
+        let timeout = lane.timeout();
+        let mut cmd = redis::cmd(if self.keys.len() == 1 { "GET" } else { "MGET" });
+        for key in &self.keys {
+            cmd.arg(key.as_str());
+        }
+        // For a whole time-out, whenever the last one's is over: less silence would say nothing
+        // about the connection.
+        let reading = lane.attempt(async |mut connection| cmd.query_async(&mut connection).await);
+        let mut reading = pin!(reading);
+        let found = loop {
+            let Some(first) = self.aboard.front() else {
+                break reading.await;
+            };
+            match timeout_at(first.began + timeout, reading.as_mut()).await {
+                Ok(found) => break found,
+                Err(_) => self.time_out(Instant::now() - timeout),
+            }
+        };
+        match found {
+            Ok(Values(values)) if values.len() == self.keys.len() => self.deliver(values),
+            Ok(_) => self.fail(&TierError::Failed("MGET: wrong number of values".into())),
+            Err(error) => self.fail(&error),
+        }
+    }
+
+    /// Ends the wait of those who came at `until` or before.
+    fn time_out(&mut self, until: Instant) {
+        while let Some(passenger) = self.aboard.pop_front_if(|first| first.began <= until) {
+            let error = TierError::Timeout(self.gather.lane.timeout());
+            self.gather.fail(passenger.reply, error);
+        }
+    }
+
+    fn deliver(&mut self, mut values: Vec<Raw>) {
+        let each_once = self.aboard.len() == self.keys.len();
+        for passenger in self.aboard.drain(..) {
+            let value = &mut values[passenger.place];
+            let value = if each_once {
+                value.take()
+            } else {
+                value.clone()
+            };
+            // Who has gone away needs none.
+            let _ = passenger.reply.send(Ok(value));
+        }
+    }
+
+    fn fail(&mut self, error: &TierError) {
+        for passenger in self.aboard.drain(..) {
+            self.gather.fail(passenger.reply, error.clone());
+        }
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        if self.landed {
+            return;
+        }
+        // The runtime has ended, or a bug made it panic. Nobody would fly with those who wait.
+        let abandoned = {
+            let mut queue = self.gather.queue.lock();
+            queue.flights -= 1;
+            std::mem::take(&mut queue.waiting)
+        };
+        drop(abandoned);
+    }
+}
+
+/// The reply to a `GET` or an `MGET`.
+struct Values(Vec<Raw>);
+
+impl FromRedisValue for Values {
+    fn from_redis_value(reply: Reply) -> Result<Self, ParsingError> {
+        match reply {
+            Reply::Array(values) => {
+                let values = values.into_iter().map(Raw::from_redis_value);
+                values.collect::<Result<_, _>>().map(Self)
+            }
+            one => Raw::from_redis_value(one).map(|one| Self(vec![one])),
+        }
+    }
+}
+
+/// Lets the tasks run that can: those who were just answered are likely to ask again, and then
+/// fly together.
+async fn others_first() {
+    let mut first = true;
+    poll_fn(|context| {
+        if std::mem::take(&mut first) {
+            context.waker().wake_by_ref();
+            Poll::Pending
+        } else {
+            Poll::Ready(())
+        }
+    })
+    .await;
+}
+
+/// Spreads a checksum over all bits of a hash.
+#[derive(Default)]
+struct Spread(u64);
+
+impl Hasher for Spread {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes
+            .iter()
+            .for_each(|byte| self.write_u32(u32::from(*byte)));
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        const GOLDEN_RATIO: u64 = 0x9e37_79b9_7f4a_7c15;
+        self.0 = (self.0 ^ u64::from(number)).wrapping_mul(GOLDEN_RATIO);
+    }
+}
+
+#[cfg(test)]
+mod tests;
