@@ -298,7 +298,8 @@ lanes! {
         for (_, source) in finds.join_all().await {
             assert_eq!(source.unwrap(), Source::Database);
         }
-        assert_eq!(db.stats().loads - before.loads, READERS as u64);
+        let loads = db.stats().loads - before.loads;
+        assert!(loads <= 20, "{READERS} readers took {loads} statements");
         assert_eq!(db.stats().loads_refused, 0);
     }
 }
