@@ -5,7 +5,7 @@
 //!   [`redis_url`], [`postgres_url`], [`mariadb_url`]. Take a [`unique`] namespace or database name
 //!   there, and never flush.
 //! - one **of the test's own**, to pause, kill and restart as it likes: [`Redis`], [`Postgres`],
-//!   [`MariaDb`].
+//!   [`MariaDb`]. Between it and its client, a [`Proxy`] plays a bad network.
 //!
 //! Invariants: every server listens on loopback only, in a directory of its own, and both are gone
 //! when its value is dropped and when the process that started it dies, even by `SIGKILL` (see
@@ -23,6 +23,7 @@ mod name;
 mod port;
 mod postgres;
 mod process;
+mod proxy;
 mod redis;
 mod servers;
 mod stop;
@@ -32,8 +33,9 @@ pub use env::{MARIADB_URL, POSTGRES_URL, REDIS_URL, mariadb_url, postgres_url, r
 pub use mariadb::MariaDb;
 pub use name::unique;
 pub use port::free_port;
-pub use postgres::Postgres;
+pub use postgres::{Postgres, PostgresBuilder};
 pub use process::Guarded;
+pub use proxy::{Proxy, Strike, Trigger};
 pub use redis::{Redis, RedisBuilder};
 pub use servers::{ServerKind, Servers};
 pub use stop::Stop;

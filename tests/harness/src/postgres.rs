@@ -35,24 +35,61 @@ const SETTINGS: [&str; 9] = [
 
 /// A private PostgreSQL on a loopback port, with `postgres` as a superuser without a password.
 /// Dropping it ends it and removes its directory.
+///
+/// ```no_run
+/// # fn main() -> anyhow::Result<()> {
+/// use cached_repo_harness::Postgres;
+/// let postgres = Postgres::builder().setting("track_commit_timestamp", "on").start()?;
+/// println!("listening on {}", postgres.url());
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct Postgres {
     guarded: Guarded,
     port: u16,
 }
 
-impl Postgres {
+/// Settings for a [`Postgres`]; nothing happens until [`start`](Self::start).
+#[derive(Clone, Debug, Default)]
+#[must_use]
+pub struct PostgresBuilder {
+    settings: Vec<String>,
+}
+
+impl PostgresBuilder {
+    /// Adds a setting of `postgresql.conf`. Default: none.
+    pub fn setting(mut self, name: &str, value: &str) -> Self {
+        self.settings.push(format!("{name}={value}"));
+        self
+    }
+
     /// Makes a new cluster and starts it. Under root, it runs as `postgres` or `nobody`.
     ///
     /// # Errors
     /// If PostgreSQL's server programs are not installed or do not start.
-    pub fn start() -> Result<Self> {
-        let programs = Self::programs()
+    pub fn start(self) -> Result<Postgres> {
+        let programs = Postgres::programs()
             .context("postgresql is not installed; `cargo xtask test` installs it")?;
         let mut guarded = Guarded::owned_by(Account::unprivileged("postgres")?, "postgres")?;
         prepare(&mut guarded, &programs)?;
-        let port = port::on_free_port(|port| launch(&mut guarded, &programs, port))?;
-        Ok(Self { guarded, port })
+        let port =
+            port::on_free_port(|port| launch(&mut guarded, &programs, port, &self.settings))?;
+        Ok(Postgres { guarded, port })
+    }
+}
+
+impl Postgres {
+    /// Starts a PostgreSQL with the tests' settings on a free port.
+    ///
+    /// # Errors
+    /// If PostgreSQL's server programs are not installed or do not start.
+    pub fn start() -> Result<Self> {
+        Self::builder().start()
+    }
+
+    /// For other settings.
+    pub fn builder() -> PostgresBuilder {
+        PostgresBuilder::default()
     }
 
     /// `postgres://postgres@127.0.0.1:PORT/postgres`
@@ -101,7 +138,12 @@ fn prepare(guarded: &mut Guarded, programs: &Path) -> Result<()> {
     guarded.run(initdb, Stop::Await, PREPARE_LIMIT)
 }
 
-fn launch(guarded: &mut Guarded, programs: &Path, port: u16) -> Result<Launch> {
+fn launch(
+    guarded: &mut Guarded,
+    programs: &Path,
+    port: u16,
+    settings: &[String],
+) -> Result<Launch> {
     let data = data(guarded);
     let mut postgres = guarded.server_command(&programs.join("postgres"))?;
     postgres
@@ -110,7 +152,11 @@ fn launch(guarded: &mut Guarded, programs: &Path, port: u16) -> Result<Launch> {
         .args(["-p", &port.to_string()])
         .arg("-k")
         .arg(guarded.directory());
-    for setting in SETTINGS {
+    // The last one wins.
+    for setting in SETTINGS
+        .into_iter()
+        .chain(settings.iter().map(String::as_str))
+    {
         postgres.args(["-c", setting]);
     }
     guarded.launch(postgres, Stop::Quit, START_LIMIT, |pid| {

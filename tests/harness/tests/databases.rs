@@ -56,6 +56,24 @@ fn postgres_starts_lets_us_create_databases_and_is_gone_after_drop() -> Result<(
     Ok(())
 }
 
+/// Goal: a test can have the server it needs, also against the harness's own settings.
+#[test]
+fn postgres_takes_settings_of_the_test() -> Result<()> {
+    let postgres = Postgres::builder()
+        .setting("track_commit_timestamp", "on")
+        .setting("max_connections", "17")
+        .start()?;
+    for (setting, value) in [("track_commit_timestamp", "on"), ("max_connections", "17")] {
+        let shown = output(
+            Command::new("psql")
+                .arg(postgres.url())
+                .args(["-XAtc", &format!("SHOW {setting}")]),
+        )?;
+        assert_eq!(shown.trim(), value);
+    }
+    Ok(())
+}
+
 /// Goal: as above, for MariaDB.
 #[test]
 fn mariadb_starts_lets_us_create_databases_and_is_gone_after_drop() -> Result<()> {
