@@ -607,3 +607,33 @@ async fn lock_row(world: &World) -> sea_orm::DatabaseTransaction {
         .unwrap();
     lock
 }
+
+on_both_tiers!(a_save_published_after_a_raw_transaction_does_not_hide_what_that_changed);
+/// Goal: a statement of the user's own, inside a transaction that was told of it, leaves the
+/// version as it was; a save of before that is published only afterwards stores nothing.
+async fn a_save_published_after_a_raw_transaction_does_not_hide_what_that_changed(world: World) {
+    world.create_table(note::Entity).await;
+    let db = world.db().await;
+    let notes = note::Repository::new(&db);
+    let other = another(&world, &db).await;
+    let mut row = notes.insert(new_note(1, "old")).await.unwrap().into_model();
+
+    let saved = unique("saved");
+    row.text = saved.as_str().into();
+    let gate = Gate::hold(&saved);
+    let save = tokio::spawn({
+        let notes = notes.clone();
+        async move { notes.save(row).await }
+    });
+    gate.arrived(1).await;
+    let tx = other.begin().await.unwrap();
+    tx.execute_unprepared(r#"UPDATE "note" SET text = 'raw' WHERE id = 1"#)
+        .await
+        .unwrap();
+    tx.invalidate::<note::Model>(1);
+    tx.commit().await.unwrap();
+    gate.open();
+    save.await.unwrap().unwrap();
+
+    assert_eq!(notes.find_by_id(1).await.unwrap().unwrap().text.0, "raw");
+}

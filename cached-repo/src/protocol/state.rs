@@ -160,7 +160,8 @@ pub enum Outcome {
         /// The sealed row and how long to keep it.
         value: Value,
     },
-    /// Something was committed, or may have been; nothing below the version may be stored.
+    /// Something was committed, or may have been; nothing below the version may be stored, and
+    /// without one nothing that a write in flight has read.
     Invalidate {
         /// The floor; for a deleted row its version + 1, [`Version::ZERO`] if unknown.
         floor: Version,
@@ -321,9 +322,11 @@ pub fn done(cell: &mut Cell, now: Timestamp, request: Done) -> Published {
             }
         }
     }
-    if own.is_none() && matches!(request.outcome, Outcome::Invalidate { .. }) {
-        // Someone outside these writes says that the row has changed, perhaps after they have
-        // read what they would put. Their blocks stand, their puts do not.
+    if let Outcome::Invalidate { floor } = request.outcome
+        && (own.is_none() || floor == Version::ZERO)
+    {
+        // The row has changed in a way that no version orders against these writes, perhaps after
+        // they have read what they would put. Their blocks stand, their puts do not.
         for writer in &mut others {
             writer.token = Token::VOID;
         }

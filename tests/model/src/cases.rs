@@ -4,7 +4,10 @@ use crate::{
     index,
     world::{
         Case, Faults,
-        Job::{Delete, DeleteById, Insert, InsertGeneratedKey, RawUpdate, RollBack, Update},
+        Job::{
+            Delete, DeleteById, Insert, InsertGeneratedKey, RawUpdate, RawUpdateInTransaction,
+            RollBack, Update,
+        },
         Start::{Cold, KnownAbsent, Warm},
     },
 };
@@ -226,6 +229,20 @@ pub(crate) const CASES: &[Case] = &[
         3,
         LOST_DONE,
     )),
+    case(
+        "update, raw update in a transaction",
+        Warm,
+        &[Update, RawUpdateInTransaction],
+        3,
+        LOST_DONE,
+    ),
+    case(
+        "update, delete by id, raw update in a transaction",
+        Warm,
+        &[Update, DeleteById, RawUpdateInTransaction],
+        2,
+        LOST_DONE,
+    ),
     acknowledged_only(case(
         "delete by id, insert, raw update",
         Warm,

@@ -51,6 +51,8 @@ pub(crate) enum Job {
     InsertGeneratedKey,
     /// Raw SQL that leaves the version alone, followed by `invalidate`.
     RawUpdate,
+    /// Raw SQL that leaves the version alone, in a transaction that was told of it.
+    RawUpdateInTransaction,
     /// An update whose transaction is rolled back.
     RollBack,
 }
@@ -374,7 +376,9 @@ impl World {
                     },
                 )
             }
-            (Job::RawUpdate, version) => (version, Publish::Invalidate { floor: 0 }),
+            (Job::RawUpdate | Job::RawUpdateInTransaction, version) => {
+                (version, Publish::Invalidate { floor: 0 })
+            }
             (Job::Insert, None) => (Some(1), self.put(1, state, true)),
             (Job::InsertGeneratedKey, None) => (
                 Some(1),

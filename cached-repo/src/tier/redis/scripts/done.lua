@@ -13,9 +13,9 @@ if entry then
     if writer.token == token then own = writer else others[#others + 1] = writer end
   end
 end
-if outcome == 'I' and not own then
-  -- Someone outside these writes says that the row has changed, perhaps after they have read what
-  -- they would put. Their blocks stand, their puts do not.
+if outcome == 'I' and (not own or version == ZERO) then
+  -- The row has changed in a way that no version orders against these writes, perhaps after they
+  -- have read what they would put. Their blocks stand, their puts do not.
   for _, writer in ipairs(others) do writer.text = VOID .. writer.text:sub(TOKEN + 1) end
 end
 local function disown()
