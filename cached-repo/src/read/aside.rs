@@ -16,12 +16,12 @@ impl<M: CachedEntity> Query<M> {
     pub(crate) async fn look_aside(&self) -> Aside<M> {
         let stats = &self.state.stats;
         let inside = matches!(self.scope, Scope::Transaction(_));
+        if !inside && self.policy.fresh {
+            return Aside::Miss(self.place().lease_anew().await);
+        }
         if inside || self.state.core.pending.distrusts(&self.key) {
             stats.bypasses.add(1);
             return Aside::Miss(None);
-        }
-        if self.policy.fresh {
-            return Aside::Miss(self.place().lease_anew().await);
         }
         let reason = match self.serve(self.look().await) {
             Ok(row) => return Aside::Known(row),
