@@ -22,6 +22,7 @@ use crate::{
     CachedEntity, ConfigError, Id,
     clock::Clock,
     config::{Config, OnCacheFailure, ReadPolicy},
+    internals::Tamper,
     lookup,
     protocol::{Key, KeySpace, LookupSpace, RowError, Version, seal_row, state::Value},
     read::{Auditor, Flights, Flown, LoadLimit, Loader, ms, search::Rows},
@@ -74,6 +75,7 @@ impl CachedDb {
             config: Config::default(),
             #[cfg(feature = "redis")]
             pool: None,
+            tamper: Tamper::Nothing,
         }
     }
 
@@ -183,6 +185,7 @@ pub struct CachedDbBuilder {
     config: Config,
     #[cfg(feature = "redis")]
     pool: Option<deadpool_redis::Pool>,
+    tamper: Tamper,
 }
 
 impl CachedDbBuilder {
@@ -228,6 +231,13 @@ impl CachedDbBuilder {
         self
     }
 
+    /// Leaves a part of the protocol out, for checkers that must see what is then missing.
+    #[doc(hidden)]
+    pub fn tampered(mut self, tamper: Tamper) -> Self {
+        self.tamper = tamper;
+        self
+    }
+
     /// Builds it. A Redis that cannot be reached is no error: reads go to the database until it
     /// can.
     ///
@@ -241,6 +251,7 @@ impl CachedDbBuilder {
         let clock = Clock::start();
         let tier_stats = Arc::new(TierStats::default());
         let tier = self.tier(clock, Arc::clone(&tier_stats)).await?;
+        let tier = self.tamper.with(tier);
         let pending = Pending::start(Arc::clone(&tier), &self.config);
         let auditor = Auditor::new(self.config.audit);
         let core = Core {
