@@ -1,0 +1,251 @@
+//! Decides whether what a round's processes saw is what the library promises.
+//!
+//! The evidence: every operation with its start, end and outcome; every state a row was ever
+//! committed in, in the order of its commits (see [`crate::database`]); when the cache was made to
+//! forget; and the rows as they ended. States of a row are named by their place in that order.
+//!
+//! # The rules
+//! 1. *Only committed states are read* ([`reads`]): a value in the audit, as the last of its
+//!    transaction.
+//! 2. *Nothing older than what is known is read*: state `n` is known once a write of it has been
+//!    acknowledged, or a read of it (in any process) has returned. A read that begins later returns
+//!    `n` or newer. This is "no read older than an acknowledged write", "reads never go backwards"
+//!    and "no deleted row comes back" in one; a violation is reported under the first of these
+//!    names that fits.
+//! 3. *A process sees its own writes*: the same, for what it was told itself; see below.
+//! 4. *No lost update, no two winners of one version* ([`writes`]): within one life of a row every
+//!    version follows its predecessor, and a checked write follows the state it was based on.
+//! 5. *An outcome is what was said*: what was acknowledged is committed, what was refused or rolled
+//!    back is not, and of a transaction all or nothing is.
+//! 6. *A transaction sees its own writes.*
+//! 7. *After quiet, cache and database are equal*, and the cache serves every row again.
+//! 8. *Nobody panics or hangs.*
+//!
+//! # What is excused from rule 2, and for how long
+//! A write is *protected* if its block stood from before its commit until the cache was told of it
+//! or until after its commit became visible; only then does the library claim anything about it.
+//! [`exposure`] says which committed writes were not, from the history alone and for each write by
+//! itself:
+//! - *unblocked*: its process proceeds without the cache, and the cache failed it during the
+//!   operation (or it was killed in it);
+//! - *forgotten*: the cache lost the key between the block and the commit;
+//! - *late*: it was committed after its block may have lapsed;
+//! - *bypassing*: it went past the library, which was told afterwards.
+//!
+//! The exposure of such a write begins with its operation and ends when the cache was told: with
+//! the acknowledgement; if something was owed then, when its process owed nothing any more; and in
+//! any case when every row that could have been cached before the commit has lapsed
+//! ([`BOUND`](crate::settings::BOUND)). A read that returns state `i` although `n` is known is
+//! excused only if *every* write in `i + 1 ..= n` is exposed at the time of the read: any protected
+//! write among them would have taken the old row away. So one protected write ends all excuses
+//! before it.
+//!
+//! Excused reads are counted as stale, with the time since the oldest write they missed was known,
+//! and that time is checked against the bound. Nothing excuses rule 3 (what a process was told, it
+//! never unsees, except what went past the library and could not be repaired), nor any other rule.
+
+mod exposure;
+mod operations;
+mod reads;
+mod report;
+#[cfg(test)]
+mod tests;
+mod timeline;
+mod writes;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
+
+pub(crate) use self::exposure::Cause;
+use self::{exposure::Exposures, operations::Operations, timeline::Timeline};
+use crate::{
+    clock::Moment,
+    database::Audited,
+    entities::{Key, Seen},
+    history::{Process, Read, Record},
+    settings::Policy,
+    stage::Loss,
+};
+
+/// What is known of a round.
+#[derive(Debug, Default)]
+pub(crate) struct Evidence {
+    pub(crate) logs: Vec<Testimony>,
+    /// In the order of `seq`.
+    pub(crate) audit: Vec<Audited>,
+    pub(crate) losses: Vec<Loss>,
+    /// As they ended.
+    pub(crate) rows: Vec<(Key, Seen)>,
+    pub(crate) hung: Vec<Process>,
+    /// For people.
+    pub(crate) events: Vec<(Moment, String)>,
+}
+
+/// What one process has written down.
+#[derive(Debug)]
+pub(crate) struct Testimony {
+    pub(crate) process: Process,
+    pub(crate) policy: Policy,
+    pub(crate) records: Vec<Record>,
+}
+
+/// A broken rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Rule {
+    NeverCommitted,
+    OlderThanAcknowledged,
+    WentBackwards,
+    Resurrected,
+    OwnWriteUnseen,
+    BeyondTheBound,
+    LostUpdate,
+    TwoWinners,
+    AcknowledgedButNotCommitted,
+    CommittedButNotAttempted,
+    TornTransaction,
+    OwnWriteUnseenInTransaction,
+    UnequalAfterQuiet,
+    UnreadableAfterQuiet,
+    Panicked,
+    Hung,
+}
+
+/// A violation, and what led to it.
+#[derive(Clone, Debug)]
+pub(crate) struct Violation {
+    pub(crate) rule: Rule,
+    pub(crate) what: String,
+    pub(crate) key: Option<Key>,
+    /// The time to look at.
+    pub(crate) from: Moment,
+    pub(crate) to: Moment,
+}
+
+/// What the checker found.
+#[derive(Debug, Default)]
+pub(crate) struct Findings {
+    pub(crate) operations: u64,
+    pub(crate) acknowledged: u64,
+    pub(crate) failed: u64,
+    pub(crate) unknown: u64,
+    pub(crate) reads: u64,
+    /// Reads that the cache answered.
+    pub(crate) cached: u64,
+    /// Reads for which nothing could have been excused.
+    pub(crate) claimed: u64,
+    pub(crate) stale: u64,
+    pub(crate) stale_max: Duration,
+    /// Writes that were not protected, by the reason.
+    pub(crate) exposed: BTreeMap<Cause, u64>,
+    /// Committed states.
+    pub(crate) states: u64,
+    /// Checked writes that were based on an earlier life of their row, which had the same version.
+    pub(crate) reincarnations: u64,
+    pub(crate) violations: Vec<Violation>,
+}
+
+impl Findings {
+    fn violate(&mut self, rule: Rule, what: String, key: Option<Key>, from: Moment, to: Moment) {
+        self.violations.push(Violation {
+            rule,
+            what,
+            key,
+            from,
+            to,
+        });
+    }
+}
+
+/// Everything about one round, put together.
+struct Case<'a> {
+    evidence: &'a Evidence,
+    operations: Operations<'a>,
+    timelines: HashMap<Key, Timeline<'a>>,
+    exposures: Exposures,
+}
+
+/// Checks a round.
+pub(crate) fn check(evidence: &Evidence) -> Findings {
+    let mut findings = Findings::default();
+    let operations = Operations::of(evidence);
+    let timelines = timeline::all(evidence, &operations, &mut findings);
+    let exposures = Exposures::of(evidence, &operations, &timelines, &mut findings);
+    let case = Case {
+        evidence,
+        operations,
+        timelines,
+        exposures,
+    };
+    writes::check(&case, &mut findings);
+    reads::check(&case, &mut findings);
+    quiet(&case, &mut findings);
+    findings
+}
+
+/// A violation with its key's history, readable.
+pub(crate) fn explain(evidence: &Evidence, violation: &Violation) -> String {
+    report::explain(evidence, violation)
+}
+
+/// Rules 7 and 8.
+fn quiet(case: &Case<'_>, findings: &mut Findings) {
+    let rows: HashMap<Key, &Seen> = case
+        .evidence
+        .rows
+        .iter()
+        .map(|(key, seen)| (*key, seen))
+        .collect();
+    for testimony in &case.evidence.logs {
+        for record in &testimony.records {
+            match record {
+                Record::Read(read) if testimony.process == Process::VERIFIER => {
+                    equal(read, rows.get(&read.key).copied(), findings);
+                }
+                Record::Unreadable { at, key } => findings.violate(
+                    Rule::UnreadableAfterQuiet,
+                    format!("{key}: the cache does not serve it although all is quiet"),
+                    Some(*key),
+                    *at,
+                    *at,
+                ),
+                Record::Panic { at, what } => {
+                    let what = format!("{}: {what}", testimony.process);
+                    findings.violate(Rule::Panicked, what, None, *at, *at);
+                }
+                _ => {}
+            }
+        }
+    }
+    for process in &case.evidence.hung {
+        let what = format!("{process} did not end after every fault was over");
+        findings.violate(Rule::Hung, what, None, Moment::NEVER, Moment::NEVER);
+    }
+}
+
+fn equal(read: &Read, row: Option<&Seen>, findings: &mut Findings) {
+    if read.saw.as_ref() != row {
+        let from = if read.cached {
+            "the cache"
+        } else {
+            "the library"
+        };
+        let what = format!(
+            "{}: after quiet {from} says {}, the database {}",
+            read.key,
+            shown(read.saw.as_ref()),
+            shown(row)
+        );
+        let rule = Rule::UnequalAfterQuiet;
+        findings.violate(rule, what, Some(read.key), read.from, read.to);
+    }
+}
+
+fn shown(seen: Option<&Seen>) -> String {
+    match seen {
+        None => "absent".into(),
+        Some(Seen { version: 0, value }) => value.clone(),
+        Some(Seen { version, value }) => format!("{value} (version {version})"),
+    }
+}

@@ -1,0 +1,128 @@
+//! Which committed writes the protocol could not protect, and until when that may show.
+//!
+//! See [the checker](super) for the reasoning.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::{
+    Evidence, Findings,
+    operations::Operation,
+    operations::Operations,
+    timeline::{State, Timeline},
+};
+use crate::{
+    clock::Moment,
+    entities::Key,
+    history::Told,
+    settings::{BLOCK, BOUND, COMMIT_SLACK, Policy},
+    stage::Loss,
+};
+
+/// Why a write was not protected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Cause {
+    /// It went past the library, which was told afterwards.
+    Bypassing,
+    /// Its process wrote although the cache had failed it.
+    Unblocked,
+    /// It was committed after its block may have lapsed.
+    Late,
+    /// The cache lost its block before it was committed.
+    Forgotten,
+}
+
+/// When readers may miss a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Exposure {
+    pub(super) from: Moment,
+    pub(super) until: Moment,
+    pub(super) cause: Cause,
+}
+
+impl Exposure {
+    /// Whether a read in that time may miss it.
+    pub(super) fn covers(&self, from: Moment, to: Moment) -> bool {
+        from <= self.until && self.from <= to
+    }
+}
+
+/// Of every state of every row.
+#[derive(Debug, Default)]
+pub(super) struct Exposures(HashMap<Key, BTreeMap<usize, Exposure>>);
+
+impl Exposures {
+    pub(super) fn of(
+        evidence: &Evidence,
+        operations: &Operations<'_>,
+        timelines: &HashMap<Key, Timeline<'_>>,
+        findings: &mut Findings,
+    ) -> Self {
+        let mut exposures = Self::default();
+        for (key, timeline) in timelines {
+            for (at, state) in timeline.states.iter().enumerate() {
+                let of_writers = state.writers.iter().filter_map(|(writer, _)| {
+                    exposure(&operations.all()[*writer], state, *key, &evidence.losses)
+                });
+                // Of several that may have done it, the one that is excused for longest.
+                if let Some(exposure) = of_writers.max_by_key(|exposure| exposure.until) {
+                    *findings.exposed.entry(exposure.cause).or_default() += 1;
+                    exposures.0.entry(*key).or_default().insert(at, exposure);
+                }
+            }
+        }
+        exposures
+    }
+
+    pub(super) fn get(&self, key: Key, state: usize) -> Option<&Exposure> {
+        self.0.get(&key)?.get(&state)
+    }
+}
+
+fn exposure(
+    operation: &Operation<'_>,
+    state: &State<'_>,
+    key: Key,
+    losses: &[Loss],
+) -> Option<Exposure> {
+    // By then everybody who asked the database saw it.
+    let visible = match operation.acknowledged() {
+        Some(at) => at.min(state.committed.plus(COMMIT_SLACK)),
+        None => state.committed.plus(COMMIT_SLACK),
+    };
+    let forgotten = |loss: &Loss| {
+        loss.key.is_none_or(|lost| lost == key)
+            && operation.armed <= loss.to
+            && loss.from <= visible
+    };
+    let troubled = operation.end.as_ref().is_none_or(|end| end.troubled);
+    let cause = if operation.told != Told::Before {
+        Cause::Bypassing
+    } else if operation.policy == Policy::Proceed && troubled {
+        Cause::Unblocked
+    } else if visible > operation.armed.plus(BLOCK) {
+        Cause::Late
+    } else if losses.iter().any(forgotten) {
+        Cause::Forgotten
+    } else {
+        return None;
+    };
+    Some(Exposure {
+        from: operation.begin,
+        until: told(operation).min(visible.plus(BOUND)),
+        cause,
+    })
+}
+
+/// When the cache had been told of a committed write, for certain.
+fn told(operation: &Operation<'_>) -> Moment {
+    let Some(end) = operation.end.filter(|_| operation.acknowledged().is_some()) else {
+        // Nothing is owed of a write whose outcome is unknown.
+        return Moment::NEVER;
+    };
+    match (operation.told, end.troubled) {
+        (_, false) => end.at,
+        // What a refresh could not repair is not owed.
+        (Told::Perhaps, true) => Moment::NEVER,
+        (_, true) => end.settled.unwrap_or(Moment::NEVER),
+    }
+}

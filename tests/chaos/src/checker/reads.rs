@@ -1,0 +1,241 @@
+//! What reads returned, against what was known when they began.
+
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, HashMap},
+};
+
+use super::{Case, Findings, Rule, exposure::Exposure, shown, timeline::Timeline};
+use crate::{
+    clock::Moment,
+    entities::Key,
+    history::{Process, Read, Record, Told},
+    settings::{BOUND, CLOCK_SLACK},
+};
+
+/// How a state became known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Source {
+    Acknowledged,
+    Read,
+}
+
+/// A state that is known from a moment on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Known {
+    at: Moment,
+    state: usize,
+    source: Source,
+}
+
+pub(super) fn check(case: &Case<'_>, findings: &mut Findings) {
+    let mut by_key: HashMap<Key, Vec<(Process, &Read)>> = HashMap::new();
+    for testimony in &case.evidence.logs {
+        for record in &testimony.records {
+            match record {
+                Record::Read(read) => {
+                    findings.reads += 1;
+                    findings.cached += u64::from(read.cached);
+                    by_key
+                        .entry(read.key)
+                        .or_default()
+                        .push((testimony.process, read));
+                }
+                Record::OwnRead {
+                    at,
+                    key,
+                    wrote,
+                    saw,
+                    ..
+                } => {
+                    findings.reads += 1;
+                    findings.claimed += 1;
+                    if saw.as_ref().map(|seen| &seen.value) != wrote.as_ref() {
+                        let what = format!(
+                            "{key}: a transaction of {} wrote {} and then read {}",
+                            testimony.process,
+                            wrote.as_deref().unwrap_or("a deletion"),
+                            shown(saw.as_ref())
+                        );
+                        let rule = Rule::OwnWriteUnseenInTransaction;
+                        findings.violate(rule, what, Some(*key), *at, *at);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+    let never_written = Timeline::empty();
+    for (key, mut reads) in by_key {
+        reads.sort_by_key(|(_, read)| read.from);
+        let timeline = case.timelines.get(&key).unwrap_or(&never_written);
+        Row {
+            case,
+            key,
+            timeline,
+            known: acknowledged(case, timeline),
+            arrived: Vec::new(),
+            newest: 0,
+        }
+        .check(&reads, findings);
+    }
+}
+
+fn acknowledged(case: &Case<'_>, timeline: &Timeline<'_>) -> BinaryHeap<Reverse<Known>> {
+    let states = timeline.states.iter().enumerate();
+    states
+        .filter_map(|(state, it)| {
+            let at = match it.writers.as_slice() {
+                [] => Some(it.committed),
+                // Of several, nobody was told that it was his.
+                [(writer, _)] => case.operations.all()[*writer].acknowledged(),
+                _ => None,
+            };
+            let source = Source::Acknowledged;
+            at.map(|at| Reverse(Known { at, state, source }))
+        })
+        .collect()
+}
+
+/// The reads of one row, in the order in which they began.
+struct Row<'a, 'b> {
+    case: &'a Case<'b>,
+    key: Key,
+    timeline: &'a Timeline<'b>,
+    /// What becomes known, earliest first. A read that ended before another began, began before
+    /// it, so it is in here in time.
+    known: BinaryHeap<Reverse<Known>>,
+    /// What was known before the read at hand began.
+    arrived: Vec<Known>,
+    newest: usize,
+}
+
+impl Row<'_, '_> {
+    fn check(mut self, reads: &[(Process, &Read)], findings: &mut Findings) {
+        for (process, read) in reads {
+            while let Some(Reverse(known)) = self.known.peek().filter(|it| it.0.at < read.from) {
+                self.newest = self.newest.max(known.state);
+                self.arrived.push(*known);
+                self.known.pop();
+            }
+            let newest = self.case.exposures.get(self.key, self.newest);
+            let is_open = |exposure: &Exposure| exposure.covers(read.from, read.to);
+            findings.claimed += u64::from(!newest.is_some_and(is_open));
+            let Some(state) = self.place(read) else {
+                findings.violate(
+                    Rule::NeverCommitted,
+                    format!(
+                        "{}: {process} read {}, which was never committed, or not before the read",
+                        self.key,
+                        shown(read.saw.as_ref())
+                    ),
+                    Some(self.key),
+                    read.from,
+                    read.to,
+                );
+                continue;
+            };
+            if state < self.newest {
+                self.missed(*process, read, state, findings);
+            } else {
+                self.known.push(Reverse(Known {
+                    at: read.to,
+                    state,
+                    source: Source::Read,
+                }));
+            }
+        }
+    }
+
+    /// Which state a read returned. One that saw no row may have seen any time without one: the
+    /// first that is new enough, or else the last.
+    fn place(&self, read: &Read) -> Option<usize> {
+        let states = &self.timeline.states;
+        let had_begun = |at: &usize| self.begun(*at) <= read.to;
+        match &read.saw {
+            Some(seen) => self.timeline.find(seen).filter(had_begun),
+            None => {
+                let is_absent = |at: &usize| states[*at].seen.is_none();
+                (self.newest..states.len())
+                    .filter(is_absent)
+                    .find(had_begun)
+                    .or_else(|| (0..self.newest.min(states.len())).rev().find(is_absent))
+            }
+        }
+    }
+
+    /// A state was committed no earlier than this.
+    fn begun(&self, at: usize) -> Moment {
+        let state = &self.timeline.states[at];
+        let writers = state.writers.iter();
+        let begun = writers.map(|(writer, _)| self.case.operations.all()[*writer].begin);
+        let stamped = state.committed.minus(CLOCK_SLACK);
+        begun.min().map_or(stamped, |begun| begun.max(stamped))
+    }
+
+    /// A read returned an older state than is known: excused or not.
+    fn missed(&self, process: Process, read: &Read, state: usize, findings: &mut Findings) {
+        let Some(first) = self.arrived.iter().find(|known| known.state > state) else {
+            return;
+        };
+        let staleness = read.from.since(first.at);
+        let mut missed = state + 1..=self.newest;
+        let violated = if missed.clone().any(|at| self.is_own(at, process, read)) {
+            Some(Rule::OwnWriteUnseen)
+        } else if staleness > BOUND {
+            Some(Rule::BeyondTheBound)
+        } else if !missed.all(|at| self.is_exposed(at, read)) {
+            Some(self.rule(read, state))
+        } else {
+            None
+        };
+        let Some(rule) = violated else {
+            findings.stale += 1;
+            findings.stale_max = findings.stale_max.max(staleness);
+            return;
+        };
+        let newest = &self.timeline.states[self.newest];
+        let what = format!(
+            "{}: {process} ({}) read {} although {} was known, {:?} after the first write it missed \
+             ({} in all) was",
+            self.key,
+            read.verb,
+            shown(read.saw.as_ref()),
+            shown(newest.seen),
+            staleness,
+            self.newest - state,
+        );
+        findings.violate(rule, what, Some(self.key), first.at, read.to);
+    }
+
+    /// Whether the process that reads was itself told of this state before.
+    fn is_own(&self, at: usize, process: Process, read: &Read) -> bool {
+        let [(writer, _)] = self.timeline.states[at].writers.as_slice() else {
+            return false;
+        };
+        let operation = &self.case.operations.all()[*writer];
+        // What went past the library, and could not be repaired, is not owed.
+        operation.told != Told::Perhaps
+            && operation.process == process
+            && operation.acknowledged().is_some_and(|at| at < read.from)
+    }
+
+    fn is_exposed(&self, at: usize, read: &Read) -> bool {
+        let exposure = self.case.exposures.get(self.key, at);
+        exposure.is_some_and(|exposure| exposure.covers(read.from, read.to))
+    }
+
+    /// Under which name a read of an older state is reported.
+    fn rule(&self, read: &Read, state: usize) -> Rule {
+        let missed = &self.timeline.states[state + 1..=self.newest];
+        if read.saw.is_some() && missed.iter().any(|state| state.seen.is_none()) {
+            return Rule::Resurrected;
+        }
+        let was_told = |known: &Known| known.state > state && known.source == Source::Acknowledged;
+        if self.arrived.iter().any(was_told) {
+            Rule::OlderThanAcknowledged
+        } else {
+            Rule::WentBackwards
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! The rows that everybody fights over, and what the verbs need to know of them.
+//!
+//! Every state of a row has a value of its own, so that what a reader saw names one commit.
+
+use std::future::Future;
+
+use cached_repo::{ActiveModelOf, CachedEntity, Repository, WriteError};
+use sea_orm::{EntityTrait, ModelTrait, PrimaryKeyTrait};
+use serde::{Deserialize, Serialize};
+
+/// Versioned.
+pub(crate) mod account {
+    use cached_repo::CachedEntity;
+    use sea_orm::entity::prelude::*;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, CachedEntity)]
+    #[sea_orm(table_name = "account")]
+    pub(crate) struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub id: i64,
+        pub value: String,
+        #[cached(version)]
+        pub version: i64,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub(crate) enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+/// Unversioned, and served past its TTL while it is reloaded.
+pub(crate) mod note {
+    use cached_repo::CachedEntity;
+    use sea_orm::entity::prelude::*;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, CachedEntity)]
+    // `settings::STALE_TTL`
+    #[cached(stale_ttl = "400ms")]
+    #[sea_orm(table_name = "note")]
+    pub(crate) struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub id: i64,
+        pub value: String,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub(crate) enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+/// Which table a row is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Table {
+    Account,
+    Note,
+}
+
+impl Table {
+    pub(crate) const ALL: [Self; 2] = [Self::Account, Self::Note];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Account => "account",
+            Self::Note => "note",
+        }
+    }
+
+    pub(crate) fn is_versioned(self) -> bool {
+        match self {
+            Self::Account => true,
+            Self::Note => false,
+        }
+    }
+}
+
+/// Names one row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub(crate) struct Key {
+    pub(crate) table: Table,
+    pub(crate) id: i64,
+}
+
+impl std::fmt::Display for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.table.name(), self.id)
+    }
+}
+
+/// A state of a row; an unversioned one has version 0.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct Seen {
+    pub(crate) version: i64,
+    pub(crate) value: String,
+}
+
+/// A model that the verbs work on.
+pub(crate) trait Subject:
+    CachedEntity + ModelTrait<Entity: EntityTrait<PrimaryKey: PrimaryKeyTrait<ValueType = i64>>> + Clone
+{
+    const TABLE: Table;
+
+    /// The row's state.
+    fn seen(&self) -> Seen;
+
+    /// The row with another value.
+    fn with_value(self, value: &str) -> Self;
+
+    /// The row for an UPDATE of its value, based on what was read.
+    fn change_to(self, value: &str) -> ActiveModelOf<Self>;
+
+    /// The row for an INSERT.
+    fn new_row(id: i64, value: &str) -> ActiveModelOf<Self>;
+
+    /// Gives a row another value whatever it has; `based_on` learns what each attempt read.
+    fn update_with(
+        repository: &Repository<Self>,
+        id: i64,
+        value: &str,
+        based_on: impl FnMut(Seen) + Send,
+    ) -> impl Future<Output = Result<(), WriteError>> + Send;
+}
+
+impl Subject for account::Model {
+    const TABLE: Table = Table::Account;
+
+    fn seen(&self) -> Seen {
+        Seen {
+            version: self.version,
+            value: self.value.clone(),
+        }
+    }
+
+    fn with_value(self, value: &str) -> Self {
+        Self {
+            value: value.into(),
+            ..self
+        }
+    }
+
+    fn change_to(self, value: &str) -> account::ActiveModel {
+        use sea_orm::{ActiveValue::Set, IntoActiveModel};
+        let mut active = self.into_active_model();
+        active.value = Set(value.into());
+        active
+    }
+
+    fn new_row(id: i64, value: &str) -> account::ActiveModel {
+        use sea_orm::ActiveValue::Set;
+        account::ActiveModel {
+            id: Set(id),
+            value: Set(value.into()),
+            ..Default::default()
+        }
+    }
+
+    async fn update_with(
+        repository: &Repository<Self>,
+        id: i64,
+        value: &str,
+        mut based_on: impl FnMut(Seen) + Send,
+    ) -> Result<(), WriteError> {
+        use sea_orm::ActiveValue::Set;
+        let change = |row: &mut account::ActiveModel| {
+            based_on(Seen {
+                version: *row.version.as_ref(),
+                value: row.value.as_ref().clone(),
+            });
+            row.value = Set(value.into());
+        };
+        repository.update_with(id, change).await.map(drop)
+    }
+}
+
+impl Subject for note::Model {
+    const TABLE: Table = Table::Note;
+
+    fn seen(&self) -> Seen {
+        Seen {
+            version: 0,
+            value: self.value.clone(),
+        }
+    }
+
+    fn with_value(self, value: &str) -> Self {
+        Self {
+            value: value.into(),
+            ..self
+        }
+    }
+
+    fn change_to(self, value: &str) -> note::ActiveModel {
+        use sea_orm::{ActiveValue::Set, IntoActiveModel};
+        let mut active = self.into_active_model();
+        active.value = Set(value.into());
+        active
+    }
+
+    fn new_row(id: i64, value: &str) -> note::ActiveModel {
+        use sea_orm::ActiveValue::Set;
+        note::ActiveModel {
+            id: Set(id),
+            value: Set(value.into()),
+        }
+    }
+
+    /// The library has no `update_with` for rows without a version; this is what its users write.
+    async fn update_with(
+        repository: &Repository<Self>,
+        id: i64,
+        value: &str,
+        mut based_on: impl FnMut(Seen) + Send,
+    ) -> Result<(), WriteError> {
+        match repository.find_by_id(id).await? {
+            Some(row) => {
+                based_on(row.seen());
+                let active = row.into_model().change_to(value);
+                repository.update(active).await.map(drop)
+            }
+            None => Err(WriteError::NotFound {
+                entity: Self::TABLE.name().into(),
+                id: id.to_string(),
+            }),
+        }
+    }
+}
+
+/// Runs an expression with a table's model as `$model`.
+macro_rules! on_table {
+    ($table:expr, $model:ident => $call:expr) => {
+        match $table {
+            $crate::entities::Table::Account => {
+                type $model = $crate::entities::account::Model;
+                $call
+            }
+            $crate::entities::Table::Note => {
+                type $model = $crate::entities::note::Model;
+                $call
+            }
+        }
+    };
+}
+pub(crate) use on_table;

@@ -1,0 +1,269 @@
+//! What a worker writes down of everything it does: one JSON line per event, in a file of its own.
+//!
+//! Invariants:
+//! - A line is one `write` to a file opened for appending, so it survives a `kill -9`, and lines of
+//!   several tasks do not mix. Only the last line of a killed worker may be cut short.
+//! - What an operation tries is written before its statement is sent; what it saw, after.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    clock::Moment,
+    entities::{Key, Seen},
+};
+
+/// A life of a worker process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub(crate) struct Process {
+    pub(crate) worker: usize,
+    /// Counted from 1; a restart is another process.
+    pub(crate) life: u32,
+}
+
+impl Process {
+    /// Reads every row when all is over.
+    pub(crate) const VERIFIER: Self = Self {
+        worker: usize::MAX,
+        life: 1,
+    };
+
+    /// What the database knows its connections by.
+    pub(crate) fn application(self) -> String {
+        self.to_string()
+    }
+
+    pub(crate) fn log_file(self, directory: &Path) -> PathBuf {
+        directory.join(format!("{self}.jsonl"))
+    }
+}
+
+impl std::fmt::Display for Process {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if *self == Self::VERIFIER {
+            f.write_str("verifier")
+        } else {
+            write!(f, "w{}.{}", self.worker, self.life)
+        }
+    }
+}
+
+/// Names an operation of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct OpId(pub(crate) u64);
+
+/// One line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Record {
+    /// A row, or its absence, was read from outside any transaction that had changed it.
+    Read(Read),
+    /// A transaction read a row that it had changed itself.
+    OwnRead {
+        op: OpId,
+        at: Moment,
+        key: Key,
+        wrote: Option<String>,
+        saw: Option<Seen>,
+    },
+    /// A write begins.
+    Begin {
+        op: OpId,
+        at: Moment,
+        verb: String,
+        trouble: u64,
+        /// What it may do to other processes before it is acknowledged.
+        told: Told,
+    },
+    /// It is about to send a statement that changes a row.
+    Try {
+        op: OpId,
+        at: Moment,
+        key: Key,
+        change: Change,
+        /// The state it takes the row to have, if it checks.
+        base: Option<Seen>,
+    },
+    /// The base of an attempt (by its place in the operation) became known.
+    Learn {
+        op: OpId,
+        attempt: usize,
+        base: Seen,
+    },
+    /// An attempt has certainly changed nothing.
+    Void { op: OpId, attempt: usize },
+    /// No block of this operation that counts was placed before this moment.
+    Arm { op: OpId, at: Moment },
+    /// A write has ended.
+    End {
+        op: OpId,
+        at: Moment,
+        outcome: Outcome,
+        trouble: u64,
+        /// How many invalidations its process owed then.
+        pending: usize,
+        why: String,
+    },
+    /// The process owes no invalidation any more.
+    Drained { at: Moment },
+    /// A task panicked.
+    Panic { at: Moment, what: String },
+    /// The verifier found a row that the cache did not serve although all was quiet.
+    Unreadable { at: Moment, key: Key },
+}
+
+/// A read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Read {
+    pub(crate) verb: String,
+    pub(crate) key: Key,
+    pub(crate) from: Moment,
+    pub(crate) to: Moment,
+    pub(crate) saw: Option<Seen>,
+    /// Whether the cache gave it; absences are not told apart.
+    pub(crate) cached: bool,
+}
+
+/// What a statement does to a row.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Change {
+    /// The row gets this value, and the next version.
+    Put(String),
+    /// The row gets this value and keeps its version, behind the library's back.
+    PutKeepingVersion(String),
+    Delete,
+}
+
+/// When the cache learns of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Told {
+    /// Before and after its commit, as the protocol has it.
+    Before,
+    /// Only after its commit: a statement past the library, and then `invalidate`.
+    After,
+    /// Only after its commit, and not at all if the cache fails: the same, and then `refresh`.
+    Perhaps,
+}
+
+/// What an operation's caller was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Outcome {
+    /// It is committed.
+    Acknowledged,
+    /// Nothing of it is committed, nor will be.
+    Failed,
+    Unknown,
+}
+
+/// A worker's file.
+#[derive(Debug)]
+pub(crate) struct Log(File);
+
+impl Log {
+    pub(crate) fn create(file: &Path) -> Result<Self> {
+        let options = OpenOptions::new().append(true).create_new(true).open(file);
+        Ok(Self(
+            options.with_context(|| format!("creating {}", file.display()))?,
+        ))
+    }
+
+    /// # Panics
+    /// When the disk is full: a history with holes proves nothing.
+    pub(crate) fn write(&self, record: &Record) {
+        let mut line = serde_json::to_vec(record).expect("a record is JSON");
+        line.push(b'\n');
+        (&self.0).write_all(&line).expect("the log can be written");
+    }
+}
+
+/// Reads a worker's file; the last line of a killed worker may be incomplete.
+pub(crate) fn read(file: &Path) -> Result<Vec<Record>> {
+    let text = std::fs::read(file).with_context(|| format!("reading {}", file.display()))?;
+    parse(&text).with_context(|| format!("reading {}", file.display()))
+}
+
+fn parse(text: &[u8]) -> Result<Vec<Record>> {
+    let mut records = Vec::new();
+    let mut lines = text.split(|byte| *byte == b'\n').peekable();
+    while let Some(line) = lines.next() {
+        match serde_json::from_slice(line) {
+            Ok(record) => records.push(record),
+            // What follows the last newline.
+            Err(_) if lines.peek().is_none() => {}
+            Err(error) => bail!("line {}: {error}", records.len() + 1),
+        }
+    }
+    Ok(records)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entities::Table;
+
+    fn records() -> Vec<Record> {
+        let key = Key {
+            table: Table::Account,
+            id: 7,
+        };
+        let seen = Seen {
+            version: 3,
+            value: "w1.1-20".into(),
+        };
+        vec![
+            Record::Begin {
+                op: OpId(1),
+                at: Moment(5),
+                verb: "save".into(),
+                trouble: 0,
+                told: Told::Before,
+            },
+            Record::Try {
+                op: OpId(1),
+                at: Moment(6),
+                key,
+                change: Change::Put("w1.1-21".into()),
+                base: Some(seen.clone()),
+            },
+            Record::Read(Read {
+                verb: "find".into(),
+                key,
+                from: Moment(7),
+                to: Moment(8),
+                saw: Some(seen),
+                cached: true,
+            }),
+        ]
+    }
+
+    /// Goal: what was written is read, also by another process.
+    #[test]
+    fn a_log_is_read_as_it_was_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = Process { worker: 1, life: 2 }.log_file(directory.path());
+        let log = Log::create(&file).unwrap();
+        for record in records() {
+            log.write(&record);
+        }
+        assert_eq!(read(&file).unwrap(), records());
+    }
+
+    /// Goal: only the end of a file may be torn; a hole in the middle is an error.
+    #[test]
+    fn only_the_last_line_may_be_torn() {
+        let mut text = Vec::new();
+        for record in records() {
+            text.extend(serde_json::to_vec(&record).unwrap());
+            text.push(b'\n');
+        }
+        assert_eq!(parse(&text[..text.len() - 9]).unwrap(), records()[..2]);
+        let torn = [&text[..20], &text[25..]].concat();
+        assert!(parse(&torn).is_err());
+    }
+}

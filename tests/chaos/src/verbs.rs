@@ -1,0 +1,479 @@
+//! What the tasks of a worker do: every verb of a repository, with what each writes to the history.
+//!
+//! To add a verb: give it a name and a weight in [`VERBS`], and an arm in [`Actor::perform`]. A
+//! read goes through [`Actor::read`]; a write through [`Actor::write`], or, if it has several
+//! statements, `begin`, a `Try` before each of them, and `end`. A read that returns several rows
+//! writes one `Read` for each. The checker needs to know nothing of it.
+
+mod transaction;
+
+use std::{
+    future::Future,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use cached_repo::{Cached, LookedUp, ReadError, ReadOptions, Repository, Source, WriteError};
+use sea_orm::{ConnectionTrait, DbErr, EntityTrait, ModelTrait, RuntimeErr};
+
+use crate::{
+    clock::Moment,
+    entities::{Key, Seen, Subject, Table, on_table},
+    history::{Change, OpId, Outcome, Read, Record, Told},
+    settings::{Policy, ROWS, STALE_TTL},
+    worker::Worker,
+};
+
+/// The longest pause between two operations of a task, in microseconds.
+const LONGEST_PAUSE_US: u64 = 4000;
+/// Of so many operations one is given up while it runs.
+const DROPPED_OF: u32 = 20;
+/// After how many microseconds, at most.
+const LONGEST_PATIENCE_US: u64 = 12_000;
+/// How often it is looked whether a BEGIN is over.
+const BEGIN_TICK: Duration = Duration::from_millis(1);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verb {
+    Find,
+    FindStale,
+    Fresh,
+    Refresh,
+    Aside,
+    Save,
+    Update,
+    UpdateWith,
+    Insert,
+    Delete,
+    DeleteById,
+    RawThenInvalidate,
+    RawThenRefresh,
+    Transaction,
+}
+
+/// Each verb and how often it is chosen.
+const VERBS: [(u32, Verb); 14] = [
+    (100, Verb::Find),
+    (8, Verb::FindStale),
+    (5, Verb::Fresh),
+    (3, Verb::Refresh),
+    (10, Verb::Aside),
+    (10, Verb::Save),
+    (4, Verb::Update),
+    (8, Verb::UpdateWith),
+    (7, Verb::Insert),
+    (2, Verb::Delete),
+    (3, Verb::DeleteById),
+    (2, Verb::RawThenInvalidate),
+    (1, Verb::RawThenRefresh),
+    (10, Verb::Transaction),
+];
+
+/// A task of a worker.
+pub(crate) struct Actor {
+    worker: Arc<Worker>,
+    random: fastrand::Rng,
+    /// The write that has begun and not ended.
+    open: Option<OpId>,
+    /// A BEGIN is under way.
+    beginning: Arc<AtomicBool>,
+}
+
+impl Actor {
+    pub(crate) fn new(worker: Arc<Worker>, seed: u64) -> Self {
+        Self {
+            worker,
+            random: fastrand::Rng::with_seed(seed),
+            open: None,
+            beginning: Arc::default(),
+        }
+    }
+
+    /// Does one thing, and pauses.
+    pub(crate) async fn act(&mut self) {
+        let verb = self.choose();
+        let key = self.key();
+        // Of a write that nobody waits for, only a process that refuses to write without the cache
+        // knows that it was protected.
+        let gives_up =
+            self.worker.policy == Policy::Refuse && self.random.u32(..).is_multiple_of(DROPPED_OF);
+        if gives_up {
+            self.give_up(verb, key).await;
+        } else {
+            self.dispatch(verb, key).await;
+        }
+        let pause = Duration::from_micros(self.random.u64(..LONGEST_PAUSE_US));
+        tokio::time::sleep(pause).await;
+    }
+
+    /// Drops an operation's future while it runs.
+    ///
+    /// Unless it is told to, not during a BEGIN: that leaves the connection inside a transaction
+    /// (sqlx 0.9, <https://github.com/transact-rs/sqlx/issues/4393>), and what is written over it
+    /// afterwards is acknowledged and lost.
+    async fn give_up(&mut self, verb: Verb, key: Key) {
+        let patience = Duration::from_micros(self.random.u64(..LONGEST_PATIENCE_US));
+        let spares_begin = !self.worker.gives_up_begin;
+        let beginning = Arc::clone(&self.beginning);
+        {
+            let mut operation = pin!(self.dispatch(verb, key));
+            let mut ended = tokio::time::timeout(patience, &mut operation).await.is_ok();
+            while !ended && spares_begin && beginning.load(Ordering::SeqCst) {
+                ended = tokio::time::timeout(BEGIN_TICK, &mut operation)
+                    .await
+                    .is_ok();
+            }
+        }
+        beginning.store(false, Ordering::SeqCst);
+        if let Some(op) = self.open.take() {
+            self.worker.end(op, Outcome::Unknown, "given up".into());
+        }
+    }
+
+    fn choose(&mut self) -> Verb {
+        let total: u32 = VERBS.iter().map(|(weight, _)| weight).sum();
+        let mut lot = self.random.u32(..total);
+        for (weight, verb) in VERBS {
+            if lot < weight {
+                return verb;
+            }
+            lot -= weight;
+        }
+        Verb::Find
+    }
+
+    /// One of the keys, the lower ones more often.
+    fn key(&mut self) -> Key {
+        let table = Table::ALL[self.random.usize(..Table::ALL.len())];
+        let id = self.random.i64(1..=ROWS).min(self.random.i64(1..=ROWS));
+        Key { table, id }
+    }
+
+    async fn dispatch(&mut self, verb: Verb, key: Key) {
+        if verb == Verb::Transaction {
+            return self.transact().await;
+        }
+        on_table!(key.table, M => self.perform::<M>(verb, key.id).await);
+    }
+
+    async fn perform<M: Subject>(&mut self, verb: Verb, id: i64) {
+        let repository = Repository::<M>::new(&self.worker.db);
+        match verb {
+            Verb::Find => drop(self.find::<M>("find", id).await),
+            Verb::FindStale => {
+                let stale = repository.with(ReadOptions::new().stale_ttl(STALE_TTL));
+                self.read("find stale", id, stale.find_by_id(id)).await;
+            }
+            Verb::Fresh => drop(
+                self.read("fresh", id, repository.fresh().find_by_id(id))
+                    .await,
+            ),
+            Verb::Refresh => drop(self.read("refresh", id, repository.refresh(id)).await),
+            Verb::Aside => self.look_aside(&repository, id).await,
+            Verb::Save => match self.find::<M>("find to save", id).await {
+                Some(Some(row)) => {
+                    let (value, base) = (self.worker.value(), row.seen());
+                    let save = repository.save(row.with_value(&value));
+                    self.write::<M, _>("save", id, Change::Put(value), Some(base), save)
+                        .await;
+                }
+                Some(None) => self.insert(&repository, id).await,
+                None => {}
+            },
+            Verb::Update => {
+                if let Some(Some(row)) = self.find::<M>("find to update", id).await {
+                    let (value, base) = (self.worker.value(), row.seen());
+                    let update = repository.update(row.change_to(&value));
+                    self.write::<M, _>("update", id, Change::Put(value), Some(base), update)
+                        .await;
+                }
+            }
+            Verb::UpdateWith => self.update_with(&repository, id).await,
+            Verb::Insert => self.insert(&repository, id).await,
+            Verb::Delete => {
+                if let Some(Some(row)) = self.find::<M>("find to delete", id).await {
+                    let base = row.seen();
+                    let delete = repository.delete(row);
+                    self.write::<M, _>("delete", id, Change::Delete, Some(base), delete)
+                        .await;
+                }
+            }
+            Verb::DeleteById => self.delete_by_id(&repository, id).await,
+            Verb::RawThenInvalidate => self.raw(&repository, id, Told::After).await,
+            Verb::RawThenRefresh => self.raw(&repository, id, Told::Perhaps).await,
+            Verb::Transaction => {}
+        }
+    }
+
+    /// Reads, and writes down what was seen; `None` if the read failed.
+    async fn read<M: Subject>(
+        &self,
+        verb: &str,
+        id: i64,
+        find: impl Future<Output = Result<Option<Cached<M>>, ReadError>>,
+    ) -> Option<Option<M>> {
+        let from = Moment::now();
+        let found = find.await;
+        let to = Moment::now();
+        match found {
+            Ok(row) => {
+                let cached = row
+                    .as_ref()
+                    .is_none_or(|row| row.source() == Source::Shared);
+                let row = row.map(Cached::into_model);
+                self.saw::<M>(verb, id, (from, to), row.as_ref(), cached);
+                Some(row)
+            }
+            Err(ReadError::Aborted { entity }) => {
+                self.panicked(format!("a load of {entity} was aborted"));
+                None
+            }
+            Err(_) => None,
+        }
+    }
+
+    fn saw<M: Subject>(
+        &self,
+        verb: &str,
+        id: i64,
+        (from, to): (Moment, Moment),
+        row: Option<&M>,
+        cached: bool,
+    ) {
+        self.worker.log.write(&Record::Read(Read {
+            verb: verb.into(),
+            key: key::<M>(id),
+            from,
+            to,
+            saw: row.map(Subject::seen),
+            cached,
+        }));
+    }
+
+    fn panicked(&self, what: String) {
+        let at = Moment::now();
+        self.worker.log.write(&Record::Panic { at, what });
+    }
+
+    async fn find<M: Subject>(&self, verb: &str, id: i64) -> Option<Option<M>> {
+        let repository = Repository::<M>::new(&self.worker.db);
+        self.read(verb, id, repository.find_by_id(id)).await
+    }
+
+    async fn look_aside<M: Subject>(&mut self, repository: &Repository<M>, id: i64) {
+        let from = Moment::now();
+        let (row, cached) = match repository.cache().lookup(id).await {
+            LookedUp::Hit(row) => (Some(row.into_model()), true),
+            LookedUp::Absent => (None, true),
+            LookedUp::Miss(lease) => {
+                let conn = self.worker.db.connection();
+                let Ok(row) = <M as ModelTrait>::Entity::find_by_id(id).one(conn).await else {
+                    return;
+                };
+                // Time for others to write, and sometimes for the lease to lapse.
+                let dawdle = self.random.u64(..8) * self.random.u64(..8) * self.random.u64(..8);
+                tokio::time::sleep(Duration::from_millis(dawdle)).await;
+                match &row {
+                    Some(row) => {
+                        if let Err(error) = lease.fill(row.clone()).await {
+                            self.panicked(format!("a fill failed: {error}"));
+                        }
+                    }
+                    None => lease.fill_absent().await,
+                }
+                (row, false)
+            }
+        };
+        self.saw("aside", id, (from, Moment::now()), row.as_ref(), cached);
+    }
+
+    fn begin(&mut self, verb: &str, told: Told) -> OpId {
+        let op = self.worker.begin(verb, told);
+        self.open = Some(op);
+        op
+    }
+
+    fn try_to<M: Subject>(&self, op: OpId, id: i64, change: Change, base: Option<Seen>) {
+        self.worker.log.write(&Record::Try {
+            op,
+            at: Moment::now(),
+            key: key::<M>(id),
+            change,
+            base,
+        });
+    }
+
+    fn end(&mut self, op: OpId, outcome: Outcome, why: String) {
+        self.open = None;
+        self.worker.end(op, outcome, why);
+    }
+
+    /// Writes one row with one statement.
+    async fn write<M: Subject, T>(
+        &mut self,
+        verb: &str,
+        id: i64,
+        change: Change,
+        base: Option<Seen>,
+        sql: impl Future<Output = Result<T, WriteError>>,
+    ) {
+        let op = self.begin(verb, Told::Before);
+        self.try_to::<M>(op, id, change, base);
+        match sql.await {
+            Ok(_) => self.end(op, Outcome::Acknowledged, String::new()),
+            Err(error) => self.end_with(op, &error),
+        }
+    }
+
+    fn end_with(&mut self, op: OpId, error: &WriteError) {
+        if let WriteError::Aborted { .. } = error {
+            self.panicked(error.to_string());
+        }
+        self.end(op, outcome_of(error), error.to_string());
+    }
+
+    async fn insert<M: Subject>(&mut self, repository: &Repository<M>, id: i64) {
+        let value = self.worker.value();
+        let insert = repository.insert(M::new_row(id, &value));
+        self.write::<M, _>("insert", id, Change::Put(value), None, insert)
+            .await;
+    }
+
+    async fn update_with<M: Subject>(&mut self, repository: &Repository<M>, id: i64) {
+        let value = self.worker.value();
+        let op = self.begin("update_with", Told::Before);
+        self.try_to::<M>(op, id, Change::Put(value.clone()), None);
+        let worker = Arc::clone(&self.worker);
+        let changed = M::update_with(repository, id, &value, |base| {
+            let (attempt, at) = (0, Moment::now());
+            worker.log.write(&Record::Learn { op, attempt, base });
+            worker.log.write(&Record::Arm { op, at });
+        });
+        match changed.await {
+            Ok(()) => self.end(op, Outcome::Acknowledged, String::new()),
+            Err(error) => self.end_with(op, &error),
+        }
+    }
+
+    async fn delete_by_id<M: Subject>(&mut self, repository: &Repository<M>, id: i64) {
+        let op = self.begin("delete_by_id", Told::Before);
+        self.try_to::<M>(op, id, Change::Delete, None);
+        match repository.delete_by_id(id).await {
+            Ok(row) => {
+                self.deleted(op, 0, row.as_ref());
+                self.end(op, Outcome::Acknowledged, String::new());
+            }
+            Err(error) => self.end_with(op, &error),
+        }
+    }
+
+    /// What a deletion by key turned out to delete.
+    fn deleted<M: Subject>(&self, op: OpId, attempt: usize, row: Option<&M>) {
+        self.worker.log.write(&match row {
+            Some(row) => Record::Learn {
+                op,
+                attempt,
+                base: row.seen(),
+            },
+            None => Record::Void { op, attempt },
+        });
+    }
+
+    /// Writes a row past the library, and then tells it.
+    async fn raw<M: Subject>(&mut self, repository: &Repository<M>, id: i64, told: Told) {
+        let verb = match told {
+            Told::Perhaps => "raw, then refresh",
+            _ => "raw, then invalidate",
+        };
+        let (sql, change) = self.raw_sql::<M>(id);
+        let op = self.begin(verb, told);
+        self.try_to::<M>(op, id, change, None);
+        let executed = self.worker.db.connection().execute_unprepared(&sql).await;
+        match executed {
+            Ok(result) if result.rows_affected() == 0 => {
+                self.worker.log.write(&Record::Void { op, attempt: 0 });
+                return self.end(op, Outcome::Failed, "no such row".into());
+            }
+            Ok(_) => {}
+            Err(error) => return self.end(op, statement_outcome(&error), error.to_string()),
+        }
+        let why = match told {
+            Told::Perhaps => match repository.refresh(id).await {
+                Ok(_) => String::new(),
+                Err(error) => return self.end(op, Outcome::Unknown, error.to_string()),
+            },
+            // An invalidation that could not be sent is owed.
+            _ => match repository.invalidate(id).await {
+                Ok(()) => String::new(),
+                Err(error) => error.to_string(),
+            },
+        };
+        self.end(op, Outcome::Acknowledged, why);
+    }
+
+    /// An UPDATE behind the library's back; one of two forgets the version.
+    fn raw_sql<M: Subject>(&mut self, id: i64) -> (String, Change) {
+        let (table, value) = (M::TABLE.name(), self.worker.value());
+        if M::TABLE.is_versioned() && self.random.bool() {
+            let sql = format!(
+                "UPDATE {table} SET value = '{value}', version = version + 1 WHERE id = {id}"
+            );
+            (sql, Change::Put(value))
+        } else {
+            let sql = format!("UPDATE {table} SET value = '{value}' WHERE id = {id}");
+            (sql, Change::PutKeepingVersion(value))
+        }
+    }
+}
+
+fn key<M: Subject>(id: i64) -> Key {
+    Key {
+        table: M::TABLE,
+        id,
+    }
+}
+
+/// What a caller may conclude from the error of a write.
+fn outcome_of(error: &WriteError) -> Outcome {
+    match error {
+        WriteError::Database { source, .. } => statement_outcome(source),
+        WriteError::AfterHook { .. } => Outcome::Acknowledged,
+        WriteError::Aborted { .. } => Outcome::Unknown,
+        WriteError::VersionConflict { .. }
+        | WriteError::NotFound { .. }
+        | WriteError::VersionNotSet { .. }
+        | WriteError::KeyNotSet { .. }
+        | WriteError::CacheUnavailable { .. }
+        | WriteError::Contended { .. }
+        | WriteError::TooLate { .. }
+        | WriteError::Read(_) => Outcome::Failed,
+        _ => Outcome::Unknown,
+    }
+}
+
+/// What a caller may conclude from the error of a statement that commits by itself.
+fn statement_outcome(error: &DbErr) -> Outcome {
+    let refused = match error {
+        DbErr::ConnectionAcquire(_) => true,
+        DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error)) => {
+            error.as_database_error().is_some_and(|answer| {
+                answer.code().is_some_and(|state| {
+                    // A constraint, a deadlock, a time-out: the server undid it.
+                    ["23", "40P01", "57014"]
+                        .iter()
+                        .any(|it| state.starts_with(it))
+                })
+            })
+        }
+        _ => false,
+    };
+    if refused {
+        Outcome::Failed
+    } else {
+        Outcome::Unknown
+    }
+}

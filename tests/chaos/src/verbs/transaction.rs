@@ -1,0 +1,329 @@
+//! Transactions: a few statements on a few rows, savepoints among them, and every way to end.
+
+use std::{collections::HashMap, sync::atomic::Ordering};
+
+use cached_repo::{CommitError, Repository, Transaction, TransactionError, WriteError};
+use sea_orm::ConnectionTrait;
+
+use super::Actor;
+use crate::{
+    clock::Moment,
+    entities::{Key, Subject, on_table},
+    history::{Change, OpId, Outcome, Record, Told},
+};
+
+/// What became of a step that was not carried out.
+type Failed = String;
+
+/// How a transaction is meant to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    Commit,
+    Rollback,
+    Dropped,
+    /// A statement that the database refuses, and then COMMIT all the same.
+    RawError,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Read,
+    Save,
+    DeleteById,
+    Raw,
+}
+
+/// What a transaction has done so far.
+struct Script {
+    op: OpId,
+    attempts: usize,
+    /// The values of the rows it has changed, `None` for deleted ones.
+    own: HashMap<Key, Option<String>>,
+}
+
+impl Actor {
+    pub(super) async fn transact(&mut self) {
+        let ending = match self.random.u8(..10) {
+            0 => Ending::Rollback,
+            1 => Ending::Dropped,
+            2 => Ending::RawError,
+            _ => Ending::Commit,
+        };
+        let in_closure = self.random.bool();
+        let op = self.begin("transaction", Told::Before);
+        let mut script = Script {
+            op,
+            attempts: 0,
+            own: HashMap::new(),
+        };
+        let (outcome, why) = if in_closure {
+            self.by_closure(&mut script, ending).await
+        } else {
+            self.by_hand(&mut script, ending).await
+        };
+        self.end(op, outcome, why);
+    }
+
+    async fn by_closure(&mut self, script: &mut Script, ending: Ending) -> (Outcome, String) {
+        let db = self.worker.db.clone();
+        self.beginning.store(true, Ordering::SeqCst);
+        let done = db
+            .transaction(async |tx| -> Result<(), Failed> {
+                self.beginning.store(false, Ordering::SeqCst);
+                self.steps(tx, script).await?;
+                match ending {
+                    Ending::Commit => {
+                        self.arm(script.op);
+                        Ok(())
+                    }
+                    Ending::RawError => {
+                        self.refused(tx).await;
+                        Ok(())
+                    }
+                    Ending::Rollback | Ending::Dropped => Err("meant to fail".into()),
+                }
+            })
+            .await;
+        self.beginning.store(false, Ordering::SeqCst);
+        match done {
+            Ok(()) => (Outcome::Acknowledged, String::new()),
+            Err(TransactionError::Commit(error)) => committed(Err(error)),
+            Err(error) => (Outcome::Failed, error.to_string()),
+        }
+    }
+
+    async fn by_hand(&mut self, script: &mut Script, ending: Ending) -> (Outcome, String) {
+        self.beginning.store(true, Ordering::SeqCst);
+        let begun = self.worker.db.begin().await;
+        self.beginning.store(false, Ordering::SeqCst);
+        let tx = match begun {
+            Ok(tx) => tx,
+            Err(error) => return (Outcome::Failed, error.to_string()),
+        };
+        // Whatever failed, the library must know whether what is left may be committed.
+        let failed = self.steps(&tx, script).await.err();
+        match ending {
+            Ending::Commit => {
+                self.arm(script.op);
+                committed(tx.commit().await)
+            }
+            Ending::RawError => {
+                self.refused(&tx).await;
+                self.arm(script.op);
+                committed(tx.commit().await)
+            }
+            Ending::Rollback => {
+                // Without a COMMIT nothing is committed, whatever the answer.
+                let _ = tx.rollback().await;
+                (Outcome::Failed, failed.unwrap_or_default())
+            }
+            Ending::Dropped => {
+                drop(tx);
+                (Outcome::Failed, failed.unwrap_or_default())
+            }
+        }
+    }
+
+    /// No block of the transaction is placed before its COMMIT is asked for.
+    fn arm(&self, op: OpId) {
+        let at = Moment::now();
+        self.worker.log.write(&Record::Arm { op, at });
+    }
+
+    /// A statement that fails, and takes PostgreSQL's transaction with it.
+    async fn refused(&self, tx: &Transaction) {
+        // It is meant to fail.
+        let _ = tx.execute_unprepared("SELECT 1 / 0").await;
+    }
+
+    async fn steps(&mut self, tx: &Transaction, script: &mut Script) -> Result<(), Failed> {
+        for _ in 0..self.random.u8(1..=3) {
+            if self.random.u8(..8) == 0 {
+                self.savepoint(tx, script).await?;
+            } else {
+                self.step(tx, script).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A nested transaction; one of two is undone.
+    async fn savepoint(&mut self, tx: &Transaction, script: &mut Script) -> Result<(), Failed> {
+        let nested = tx.begin().await.map_err(|error| error.to_string())?;
+        let (first, own) = (script.attempts, script.own.clone());
+        let mut result = self.step(&nested, script).await;
+        if result.is_ok() {
+            result = self.step(&nested, script).await;
+        }
+        let undone = match self.random.u8(..4) {
+            0 | 1 => {
+                let released = nested.commit().await;
+                if released.is_ok() {
+                    return result;
+                }
+                // Nothing of the whole transaction can be committed then.
+                released.map_err(|error| error.to_string())
+            }
+            2 => nested.rollback().await.map_err(|error| error.to_string()),
+            _ => {
+                drop(nested);
+                Ok(())
+            }
+        };
+        for attempt in first..script.attempts {
+            let op = script.op;
+            self.worker.log.write(&Record::Void { op, attempt });
+        }
+        script.own = own;
+        undone
+    }
+
+    async fn step(&mut self, tx: &Transaction, script: &mut Script) -> Result<(), Failed> {
+        let step = match self.random.u8(..10) {
+            0..=2 => Step::Read,
+            3..=6 => Step::Save,
+            7 => Step::DeleteById,
+            _ => Step::Raw,
+        };
+        let key = self.key();
+        on_table!(key.table, M => self.take::<M>(step, key.id, tx, script).await)
+    }
+
+    async fn take<M: Subject>(
+        &mut self,
+        step: Step,
+        id: i64,
+        tx: &Transaction,
+        script: &mut Script,
+    ) -> Result<(), Failed> {
+        let repository = Repository::<M>::new(&self.worker.db).on(tx);
+        let key = super::key::<M>(id);
+        match step {
+            Step::Read => drop(self.read_inside(&repository, id, script).await?),
+            Step::Save => {
+                let row = self.read_inside(&repository, id, script).await?;
+                let value = self.worker.value();
+                let base = row.as_ref().map(Subject::seen);
+                self.attempt::<M>(id, Change::Put(value.clone()), base, script);
+                let saved = match row {
+                    Some(row) if self.random.bool() => {
+                        repository.save(row.with_value(&value)).await
+                    }
+                    Some(row) => repository.update(row.change_to(&value)).await,
+                    None => repository.insert(M::new_row(id, &value)).await,
+                };
+                match saved {
+                    Ok(_) => drop(script.own.insert(key, Some(value))),
+                    Err(error) => self.missed(script, error)?,
+                }
+            }
+            Step::DeleteById => {
+                self.attempt::<M>(id, Change::Delete, None, script);
+                match repository.delete_by_id(id).await {
+                    Ok(row) => {
+                        self.deleted(script.op, script.attempts - 1, row.as_ref());
+                        if row.is_some() {
+                            script.own.insert(key, None);
+                        }
+                    }
+                    Err(error) => self.missed(script, error)?,
+                }
+            }
+            Step::Raw => self.raw_inside::<M>(id, tx, script).await?,
+        }
+        Ok(())
+    }
+
+    /// Reads inside the transaction: what it wrote itself, or what is committed.
+    async fn read_inside<M: Subject>(
+        &self,
+        repository: &Repository<M>,
+        id: i64,
+        script: &Script,
+    ) -> Result<Option<M>, Failed> {
+        let key = super::key::<M>(id);
+        let Some(wrote) = script.own.get(&key) else {
+            let read = self.read("find in transaction", id, repository.find_by_id(id));
+            return read.await.ok_or_else(|| "a read failed".into());
+        };
+        let row = match repository.find_by_id(id).await {
+            Ok(row) => row.map(cached_repo::Cached::into_model),
+            Err(error) => return Err(error.to_string()),
+        };
+        self.worker.log.write(&Record::OwnRead {
+            op: script.op,
+            at: Moment::now(),
+            key,
+            wrote: wrote.clone(),
+            saw: row.as_ref().map(Subject::seen),
+        });
+        Ok(row)
+    }
+
+    /// A statement of the user's own; the library is told before it or after it.
+    async fn raw_inside<M: Subject>(
+        &mut self,
+        id: i64,
+        tx: &Transaction,
+        script: &mut Script,
+    ) -> Result<(), Failed> {
+        let (sql, change) = self.raw_sql::<M>(id);
+        let (Change::Put(value) | Change::PutKeepingVersion(value)) = change.clone() else {
+            return Ok(());
+        };
+        self.attempt::<M>(id, change, None, script);
+        let told_first = self.random.bool();
+        if told_first {
+            tx.invalidate::<M>(id);
+        }
+        let executed = tx.execute_unprepared(&sql).await;
+        if !told_first {
+            tx.invalidate::<M>(id);
+        }
+        match executed {
+            Ok(result) if result.rows_affected() == 0 => self.void_last(script),
+            Ok(_) => drop(script.own.insert(super::key::<M>(id), Some(value))),
+            Err(error) => return Err(error.to_string()),
+        }
+        Ok(())
+    }
+
+    fn attempt<M: Subject>(
+        &self,
+        id: i64,
+        change: Change,
+        base: Option<crate::entities::Seen>,
+        script: &mut Script,
+    ) {
+        self.try_to::<M>(script.op, id, change, base);
+        script.attempts += 1;
+    }
+
+    fn void_last(&self, script: &Script) {
+        self.worker.log.write(&Record::Void {
+            op: script.op,
+            attempt: script.attempts - 1,
+        });
+    }
+
+    /// A write inside the transaction that changed nothing; the transaction may go on.
+    fn missed(&self, script: &Script, error: WriteError) -> Result<(), Failed> {
+        match error {
+            WriteError::VersionConflict { .. } | WriteError::NotFound { .. } => {
+                self.void_last(script);
+                Ok(())
+            }
+            error => Err(error.to_string()),
+        }
+    }
+}
+
+fn committed(result: Result<(), CommitError>) -> (Outcome, String) {
+    match result {
+        Ok(()) => (Outcome::Acknowledged, String::new()),
+        Err(error @ (CommitError::Unknown { .. } | CommitError::Aborted)) => {
+            (Outcome::Unknown, error.to_string())
+        }
+        Err(error) => (Outcome::Failed, error.to_string()),
+    }
+}

@@ -1,0 +1,270 @@
+//! A worker: a process with a cache and tasks that read and write until it is told to stop or is
+//! killed; and the verifier, which reads every row when all is quiet.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use cached_repo::{CachedDb, Drained, Source, internals::Tamper};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    clock::Moment,
+    database,
+    entities::{Key, Subject, Table, on_table},
+    history::{Log, OpId, Outcome, Process, Read, Record, Told},
+    settings::{self, KEEP, Policy, ROWS, TASKS},
+    verbs::Actor,
+};
+
+/// The environment variable that makes the program a worker.
+pub(crate) const VARIABLE: &str = "CACHED_REPO_CHAOS_WORKER";
+
+/// How often it looks whether an invalidation is owed.
+const TICK: Duration = Duration::from_millis(2);
+/// How long its last operations may take once the faults are over.
+const DRAIN: Duration = Duration::from_secs(5);
+const PAUSE_BEFORE_RETRY: Duration = Duration::from_millis(20);
+
+/// What a worker is told.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Orders {
+    pub(crate) process: Process,
+    pub(crate) policy: Policy,
+    pub(crate) namespace: String,
+    pub(crate) redis: String,
+    pub(crate) database: String,
+    pub(crate) log: PathBuf,
+    pub(crate) seed: u64,
+    pub(crate) until: Moment,
+    pub(crate) sabotage: Sabotage,
+    /// Whether operations are given up during a BEGIN too.
+    pub(crate) gives_up_begin: bool,
+}
+
+/// A part of the protocol that is left out, to see whether it is missed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Sabotage {
+    #[default]
+    None,
+    WithoutBlocks,
+    WithoutLeases,
+}
+
+impl Sabotage {
+    fn tamper(self) -> Tamper {
+        match self {
+            Self::None => Tamper::Nothing,
+            Self::WithoutBlocks => Tamper::Blocks,
+            Self::WithoutLeases => Tamper::Leases,
+        }
+    }
+}
+
+/// What the tasks of a worker share.
+pub(crate) struct Worker {
+    pub(crate) db: CachedDb,
+    pub(crate) log: Log,
+    pub(crate) policy: Policy,
+    pub(crate) gives_up_begin: bool,
+    process: Process,
+    numbers: AtomicU64,
+    /// Somebody wants to know when nothing is owed any more.
+    owing: AtomicBool,
+}
+
+impl Worker {
+    /// A number that this process has not used.
+    fn number(&self) -> u64 {
+        self.numbers.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// A value that no row ever had.
+    pub(crate) fn value(&self) -> String {
+        format!("{}-{}", self.process, self.number())
+    }
+
+    /// How often the cache has failed this process.
+    fn trouble(&self) -> u64 {
+        let stats = self.db.connection_stats();
+        stats.timeouts + stats.unavailable + stats.failures
+    }
+
+    /// A write begins.
+    pub(crate) fn begin(&self, verb: &str, told: Told) -> OpId {
+        let op = OpId(self.number());
+        self.log.write(&Record::Begin {
+            op,
+            verb: verb.into(),
+            told,
+            trouble: self.trouble(),
+            at: Moment::now(),
+        });
+        op
+    }
+
+    /// A write has ended.
+    pub(crate) fn end(&self, op: OpId, outcome: Outcome, why: String) {
+        let at = Moment::now();
+        let trouble = self.trouble();
+        let pending = self.db.pending_invalidations();
+        self.log.write(&Record::End {
+            op,
+            at,
+            outcome,
+            trouble,
+            pending,
+            why,
+        });
+        if pending > 0 {
+            self.owing.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// Writes down when nothing is owed any more.
+    async fn watch(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(TICK).await;
+            // In this order: what is owed from now on sets the flag again.
+            if self.owing.swap(false, Ordering::SeqCst) {
+                if self.db.pending_invalidations() == 0 {
+                    self.log.write(&Record::Drained { at: Moment::now() });
+                } else {
+                    self.owing.store(true, Ordering::SeqCst);
+                }
+            }
+        }
+    }
+}
+
+/// Does what `orders` say, in this process.
+pub(crate) fn run(orders: Orders) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("starting a runtime")?;
+    runtime.block_on(async {
+        let worker = Arc::new(open(&orders).await?);
+        if orders.process == Process::VERIFIER {
+            verify(&worker, orders.until).await
+        } else {
+            work(worker, &orders).await
+        }
+    })
+}
+
+async fn open(orders: &Orders) -> Result<Worker> {
+    let log = Log::create(&orders.log)?;
+    let application = orders.process.application();
+    let conn = loop {
+        match database::connect(&orders.database, &application).await {
+            Ok(conn) => break conn,
+            // A fault hit the first connection.
+            Err(_) if Moment::now() < orders.until => {
+                tokio::time::sleep(PAUSE_BEFORE_RETRY).await;
+            }
+            Err(error) => return Err(error.context("connecting to the database")),
+        }
+    };
+    let pool = deadpool_redis::Config::from_url(&orders.redis)
+        .create_pool(Some(deadpool_redis::Runtime::Tokio1))?;
+    let db = CachedDb::builder(conn)
+        .config(settings::config(&orders.namespace, orders.policy))
+        .redis(pool)
+        .tampered(orders.sabotage.tamper())
+        .build()
+        .await?;
+    Ok(Worker {
+        db,
+        log,
+        policy: orders.policy,
+        gives_up_begin: orders.gives_up_begin,
+        process: orders.process,
+        numbers: AtomicU64::new(1),
+        owing: AtomicBool::new(false),
+    })
+}
+
+async fn work(worker: Arc<Worker>, orders: &Orders) -> Result<()> {
+    let watch = tokio::spawn(Arc::clone(&worker).watch());
+    let mut seeds = fastrand::Rng::with_seed(orders.seed);
+    let tasks: Vec<_> = (0..TASKS)
+        .map(|_| {
+            let mut actor = Actor::new(Arc::clone(&worker), seeds.u64(..));
+            let until = orders.until;
+            tokio::spawn(async move {
+                while Moment::now() < until {
+                    actor.act().await;
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        if let Err(error) = task.await {
+            worker.log.write(&Record::Panic {
+                at: Moment::now(),
+                what: error.to_string(),
+            });
+        }
+    }
+    watch.abort();
+    if worker.db.shutdown(DRAIN).await == Drained::All {
+        let at = Moment::now();
+        worker.log.write(&Record::Drained { at });
+    }
+    Ok(())
+}
+
+/// Reads every row until the cache serves it, and writes down what it saw.
+async fn verify(worker: &Worker, until: Moment) -> Result<()> {
+    for table in Table::ALL {
+        for id in 1..=ROWS {
+            on_table!(table, M => verify_row::<M>(worker, id, until).await?);
+        }
+    }
+    Ok(())
+}
+
+async fn verify_row<M: Subject>(worker: &Worker, id: i64, until: Moment) -> Result<()> {
+    let repository = cached_repo::Repository::<M>::new(&worker.db);
+    let key = Key {
+        table: M::TABLE,
+        id,
+    };
+    loop {
+        let absences = repository.stats().absent_hits;
+        let from = Moment::now();
+        let row = repository.find_by_id(id).await?;
+        let to = Moment::now();
+        let cached = match &row {
+            Some(row) => row.source() == Source::Shared,
+            None => repository.stats().absent_hits > absences,
+        };
+        worker.log.write(&Record::Read(Read {
+            verb: "verify".into(),
+            key,
+            from,
+            to,
+            saw: row.map(|row| row.seen()),
+            cached,
+        }));
+        if cached {
+            return Ok(());
+        }
+        if Moment::now() >= until.plus(KEEP) {
+            worker.log.write(&Record::Unreadable {
+                at: Moment::now(),
+                key,
+            });
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
