@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::runner::{self, Outcome};
-use crate::{model, test, tidy};
+use crate::{chaos, model, test, tidy};
 
 const FMT: &[&str] = &["fmt", "--all", "--check"];
 
@@ -46,7 +46,8 @@ pub(crate) fn run(root: &Path) -> Result<Outcome> {
         .and_then(|| test::with_servers(root, &[]))?
         .and_then(|| cargo(root, FUZZ))?
         .and_then(|| model::explore(root, &[]))?
-        .and_then(|| model::explore(root, &["--mutate"]))
+        .and_then(|| model::explore(root, &["--mutate"]))?
+        .and_then(|| chaos::play(root, chaos::SHORT))
 }
 
 fn cargo(root: &Path, arguments: &[&str]) -> Result<Outcome> {

@@ -3,6 +3,7 @@
 //! This file knows the commands' names and turns their outcome into an exit code; each command has
 //! a file of its own.
 
+mod chaos;
 mod ci;
 mod install;
 mod model;
@@ -29,7 +30,12 @@ commands:
   model [--deep | --mutate]
                   explore every interleaving of the coherence protocol; --deep takes the large
                   cases too, --mutate checks that every known mistake is caught
-  ci              fmt, tidy, clippy, docs, fuzz target, test, model: what CI runs
+  chaos [--seed N] [--seconds S] [--without-blocks | --without-leases] [--give-up-begin]
+                  processes over real servers, with faults between them: delays, cuts, held
+                  commands, kill -9, a cache that forgets; a checker decides whether what they
+                  saw was promised; --without-… leaves a part of the protocol out, which must be
+                  seen; --give-up-begin does what sqlx 0.9 does not survive
+  ci              fmt, tidy, clippy, docs, fuzz target, test, model, chaos: what CI runs
   tidy            check the house rules that no other tool knows
 ";
 
@@ -55,6 +61,7 @@ fn run() -> Result<Outcome> {
         ["test", "--", filters @ ..] => test::run(&root, filters),
         ["with", "--", program, arguments @ ..] => test::with(&root, program, arguments),
         ["model", arguments @ ..] => model::run(&root, arguments),
+        ["chaos", arguments @ ..] => chaos::run(&root, arguments),
         ["ci"] => ci::run(&root),
         ["tidy"] => tidy::run(&root),
         ["help" | "-h" | "--help"] => {

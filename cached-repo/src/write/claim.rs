@@ -208,8 +208,13 @@ impl Claim {
     }
 
     /// Nothing was written, because the cache may hold what misled the caller: `row` is
-    /// invalidated, the other blocks go.
-    pub(super) async fn contradict(mut self, row: Option<&Key>) {
+    /// invalidated, with what the database has as its floor, and the other blocks go.
+    pub(super) async fn contradict(mut self, row: Option<&Key>, found: Version) {
+        let misled = self.keys.iter_mut();
+        for claimed in misled.filter(|claimed| Some(&claimed.key) == row) {
+            // Without a floor, whoever wrote it could not put what it wrote.
+            claimed.change.floor = found;
+        }
         let (misleading, others) = self
             .keys
             .into_iter()

@@ -139,7 +139,7 @@ impl<'a, M: CachedEntity> Stake<'a, M> {
                 }
                 let row = self.touched.row.as_ref();
                 match (self.holder, row) {
-                    (Holder::Own(claim), _) => claim.contradict(row).await,
+                    (Holder::Own(claim), _) => claim.contradict(row, found_version(&error)).await,
                     (Holder::Transaction(_), Some(row)) => {
                         // The cache may hold what misled the caller, whatever becomes of the
                         // transaction. What could not be told is owed.
@@ -180,6 +180,15 @@ impl<'a, M: CachedEntity> Stake<'a, M> {
             .chain(hints)
             .collect()
     }
+}
+
+/// The version that the database has, as a conflict says.
+fn found_version(error: &WriteError) -> Version {
+    let found = match error {
+        WriteError::VersionConflict { found, .. } => u64::try_from(*found).ok(),
+        _ => None,
+    };
+    found.and_then(Version::new).unwrap_or_default()
 }
 
 fn refused<M: CachedEntity>(state: &EntityState<M>, refusal: Refusal) -> WriteError {
