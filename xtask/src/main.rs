@@ -30,11 +30,11 @@ commands:
   model [--deep | --mutate]
                   explore every interleaving of the coherence protocol; --deep takes the large
                   cases too, --mutate checks that every known mistake is caught
-  chaos [--seed N] [--seconds S] [--without-blocks | --without-leases] [--give-up-begin]
+  chaos [--seed N] [--seconds S] [--without-blocks | --without-leases]
                   processes over real servers, with faults between them: delays, cuts, held
                   commands, kill -9, a cache that forgets; a checker decides whether what they
                   saw was promised; --without-… leaves a part of the protocol out, which must be
-                  seen; --give-up-begin does what sqlx 0.9 does not survive
+                  seen
   ci              fmt, tidy, clippy, docs, fuzz target, test, model, chaos: what CI runs
   tidy            check the house rules that no other tool knows
 ";

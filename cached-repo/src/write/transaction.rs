@@ -111,8 +111,12 @@ impl CachedDb {
     pub async fn begin(&self) -> Result<Transaction, DbErr> {
         let core = Arc::clone(self.core());
         // In a task of its own: dropped halfway, sqlx returns a connection to its pool that is
-        // inside a transaction, and whatever is written over it next is lost.
-        let begun = self.core().tasks.spawn(async move { core.conn.begin().await });
+        // inside a transaction, and whatever is written over it next is lost
+        // (<https://github.com/transact-rs/sqlx/issues/4393>).
+        let begun = self
+            .core()
+            .tasks
+            .spawn(async move { core.conn.begin().await });
         let aborted = |_| DbErr::Custom("the runtime was shut down".into());
         let conn = begun.await.map_err(aborted)??;
         Ok(Transaction::over(conn, None, self))

@@ -44,7 +44,7 @@ use crate::{
 };
 
 const USAGE: &str = "usage: cargo xtask chaos --seed N --seconds S \
-                     [--without-blocks | --without-leases] [--give-up-begin]";
+                     [--without-blocks | --without-leases]";
 
 /// How long the verifier may take.
 const VERIFY_LIMIT: Duration = Duration::from_secs(10);
@@ -71,8 +71,6 @@ struct Plan {
     seed: u64,
     time: Duration,
     sabotage: Sabotage,
-    /// Also gives operations up during a BEGIN, which sqlx 0.9 does not survive.
-    gives_up_begin: bool,
 }
 
 impl Plan {
@@ -81,7 +79,6 @@ impl Plan {
             seed: 1,
             time: Duration::from_secs(10),
             sabotage: Sabotage::None,
-            gives_up_begin: false,
         };
         let mut words = arguments.iter();
         while let Some(word) = words.next() {
@@ -96,7 +93,6 @@ impl Plan {
                 "--seconds" => plan.time = Duration::from_secs(number()?),
                 "--without-blocks" => plan.sabotage = Sabotage::WithoutBlocks,
                 "--without-leases" => plan.sabotage = Sabotage::WithoutLeases,
-                "--give-up-begin" => plan.gives_up_begin = true,
                 _ => bail!(USAGE),
             }
         }

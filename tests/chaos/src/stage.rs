@@ -256,7 +256,6 @@ impl<'a> Stage<'a> {
             seed: self.plan.seed,
             until,
             sabotage: Sabotage::None,
-            gives_up_begin: false,
         };
         let mut guarded = Guarded::new("chaos")?;
         spawn(&mut guarded, &orders)?;
@@ -303,7 +302,6 @@ impl<'a> Stage<'a> {
                 ^ u64::from(life),
             until: self.until,
             sabotage: self.plan.sabotage,
-            gives_up_begin: self.plan.gives_up_begin,
         };
         spawn(&mut seat.guarded, &orders)?;
         self.processes.push((process, Policy::of(worker)));

@@ -7,15 +7,7 @@
 
 mod transaction;
 
-use std::{
-    future::Future,
-    pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use cached_repo::{Cached, LookedUp, ReadError, ReadOptions, Repository, Source, WriteError};
 use sea_orm::{ConnectionTrait, DbErr, EntityTrait, ModelTrait, RuntimeErr};
@@ -34,8 +26,6 @@ const LONGEST_PAUSE_US: u64 = 4000;
 const DROPPED_OF: u32 = 20;
 /// After how many microseconds, at most.
 const LONGEST_PATIENCE_US: u64 = 12_000;
-/// How often it is looked whether a BEGIN is over.
-const BEGIN_TICK: Duration = Duration::from_millis(1);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verb {
@@ -79,8 +69,6 @@ pub(crate) struct Actor {
     random: fastrand::Rng,
     /// The write that has begun and not ended.
     open: Option<OpId>,
-    /// A BEGIN is under way.
-    beginning: Arc<AtomicBool>,
 }
 
 impl Actor {
@@ -89,7 +77,6 @@ impl Actor {
             worker,
             random: fastrand::Rng::with_seed(seed),
             open: None,
-            beginning: Arc::default(),
         }
     }
 
@@ -111,24 +98,10 @@ impl Actor {
     }
 
     /// Drops an operation's future while it runs.
-    ///
-    /// Unless it is told to, not during a BEGIN: that leaves the connection inside a transaction
-    /// (sqlx 0.9, <https://github.com/transact-rs/sqlx/issues/4393>), and what is written over it
-    /// afterwards is acknowledged and lost.
     async fn give_up(&mut self, verb: Verb, key: Key) {
         let patience = Duration::from_micros(self.random.u64(..LONGEST_PATIENCE_US));
-        let spares_begin = !self.worker.gives_up_begin;
-        let beginning = Arc::clone(&self.beginning);
-        {
-            let mut operation = pin!(self.dispatch(verb, key));
-            let mut ended = tokio::time::timeout(patience, &mut operation).await.is_ok();
-            while !ended && spares_begin && beginning.load(Ordering::SeqCst) {
-                ended = tokio::time::timeout(BEGIN_TICK, &mut operation)
-                    .await
-                    .is_ok();
-            }
-        }
-        beginning.store(false, Ordering::SeqCst);
+        // Who has ended in time says so itself.
+        let _ = tokio::time::timeout(patience, self.dispatch(verb, key)).await;
         if let Some(op) = self.open.take() {
             self.worker.end(op, Outcome::Unknown, "given up".into());
         }

@@ -44,8 +44,6 @@ pub(crate) struct Orders {
     pub(crate) seed: u64,
     pub(crate) until: Moment,
     pub(crate) sabotage: Sabotage,
-    /// Whether operations are given up during a BEGIN too.
-    pub(crate) gives_up_begin: bool,
 }
 
 /// A part of the protocol that is left out, to see whether it is missed.
@@ -72,7 +70,6 @@ pub(crate) struct Worker {
     pub(crate) db: CachedDb,
     pub(crate) log: Log,
     pub(crate) policy: Policy,
-    pub(crate) gives_up_begin: bool,
     process: Process,
     numbers: AtomicU64,
     /// Somebody wants to know when nothing is owed any more.
@@ -185,7 +182,6 @@ async fn open(orders: &Orders) -> Result<Worker> {
         db,
         log,
         policy: orders.policy,
-        gives_up_begin: orders.gives_up_begin,
         process: orders.process,
         numbers: AtomicU64::new(1),
         owing: AtomicBool::new(false),

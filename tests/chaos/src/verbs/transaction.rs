@@ -1,6 +1,6 @@
 //! Transactions: a few statements on a few rows, savepoints among them, and every way to end.
 
-use std::{collections::HashMap, sync::atomic::Ordering};
+use std::collections::HashMap;
 
 use cached_repo::{CommitError, Repository, Transaction, TransactionError, WriteError};
 use sea_orm::ConnectionTrait;
@@ -66,10 +66,8 @@ impl Actor {
 
     async fn by_closure(&mut self, script: &mut Script, ending: Ending) -> (Outcome, String) {
         let db = self.worker.db.clone();
-        self.beginning.store(true, Ordering::SeqCst);
         let done = db
             .transaction(async |tx| -> Result<(), Failed> {
-                self.beginning.store(false, Ordering::SeqCst);
                 self.steps(tx, script).await?;
                 match ending {
                     Ending::Commit => {
@@ -84,7 +82,6 @@ impl Actor {
                 }
             })
             .await;
-        self.beginning.store(false, Ordering::SeqCst);
         match done {
             Ok(()) => (Outcome::Acknowledged, String::new()),
             Err(TransactionError::Commit(error)) => committed(Err(error)),
@@ -93,10 +90,7 @@ impl Actor {
     }
 
     async fn by_hand(&mut self, script: &mut Script, ending: Ending) -> (Outcome, String) {
-        self.beginning.store(true, Ordering::SeqCst);
-        let begun = self.worker.db.begin().await;
-        self.beginning.store(false, Ordering::SeqCst);
-        let tx = match begun {
+        let tx = match self.worker.db.begin().await {
             Ok(tx) => tx,
             Err(error) => return (Outcome::Failed, error.to_string()),
         };
