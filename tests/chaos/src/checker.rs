@@ -12,6 +12,9 @@
 //!    `n` or newer. This is "no read older than an acknowledged write", "reads never go backwards"
 //!    and "no deleted row comes back" in one; a violation is reported under the first of these
 //!    names that fits.
+//!    A search returns rows that match, which is rule 2 for each of them; and a row that it does not
+//!    return was, at some moment between the newest state known when it began and its end, in a
+//!    state that does not match.
 //! 3. *A process sees its own writes*: the same, for what it was told itself; see below.
 //! 4. *No lost update, no two winners of one version* ([`writes`]): within one life of a row every
 //!    version follows its predecessor, and a checked write follows the state it was based on.
@@ -64,7 +67,7 @@ use crate::{
     clock::Moment,
     database::Audited,
     entities::{Key, Seen},
-    history::{Process, Read, Record},
+    history::{NotFound, Process, Read, Record},
     settings::Policy,
     stage::Loss,
 };
@@ -97,6 +100,7 @@ pub(crate) enum Rule {
     NeverCommitted,
     OlderThanAcknowledged,
     WentBackwards,
+    Missed,
     Resurrected,
     OwnWriteUnseen,
     BeyondTheBound,
@@ -202,6 +206,14 @@ fn quiet(case: &Case<'_>, findings: &mut Findings) {
             match record {
                 Record::Read(read) if testimony.process == Process::VERIFIER => {
                     equal(read, rows.get(&read.key).copied(), findings);
+                }
+                Record::NotFound(NotFound { sought, read })
+                    if testimony.process == Process::VERIFIER =>
+                {
+                    let row = rows.get(&read.key).copied();
+                    if row.is_some_and(|row| sought.finds(row)) {
+                        equal(read, row, findings);
+                    }
                 }
                 Record::Unreadable { at, key } => findings.violate(
                     Rule::UnreadableAfterQuiet,

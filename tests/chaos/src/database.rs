@@ -18,7 +18,7 @@ use sea_orm::{
 
 use crate::{
     clock::{Moment, WallClock},
-    entities::{Key, Seen, Subject, Table, account, note, on_table},
+    entities::{Key, Seen, Subject, TEAMS, Table, account, note, on_table},
     settings::{ROWS, STATEMENT_TIMEOUT},
 };
 
@@ -105,11 +105,12 @@ pub(crate) async fn create(server: &str, name: &str) -> Result<DatabaseConnectio
         let table = table.name();
         let version = if table == "account" { ", version" } else { "" };
         let one = if version.is_empty() { "" } else { ", 1" };
+        let value = format!("'setup-{table}-' || id || '-' || id % {TEAMS}");
         conn.execute_unprepared(&format!(
             "CREATE TRIGGER audited AFTER INSERT OR UPDATE OR DELETE ON {table}
                  FOR EACH ROW EXECUTE FUNCTION audit_row();
-             INSERT INTO {table} (id, value{version})
-                 SELECT id, 'setup-{table}-' || id{one} FROM generate_series(1, {ROWS}) AS id
+             INSERT INTO {table} (id, value, team{version})
+                 SELECT id, {value}, id % {TEAMS}{one} FROM generate_series(1, {ROWS}) AS id
                  WHERE id % 3 <> 0"
         ))
         .await?;

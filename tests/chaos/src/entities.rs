@@ -1,10 +1,13 @@
 //! The rows that everybody fights over, and what the verbs need to know of them.
 //!
-//! Every state of a row has a value of its own, so that what a reader saw names one commit.
+//! Every state of a row has a value of its own, so that what a reader saw names one commit. Its last
+//! digit is the team, an indexed column: what is known of a state says by what it is found.
 
 use std::future::Future;
 
-use cached_repo::{ActiveModelOf, CachedEntity, Repository, WriteError};
+use cached_repo::{
+    ActiveModelOf, Cached, CachedDb, CachedEntity, ReadError, Repository, WriteError,
+};
 use sea_orm::{EntityTrait, ModelTrait, PrimaryKeyTrait};
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +21,10 @@ pub(crate) mod account {
     pub(crate) struct Model {
         #[sea_orm(primary_key, auto_increment = false)]
         pub id: i64,
+        #[sea_orm(unique)]
         pub value: String,
+        #[cached(index)]
+        pub team: i64,
         #[cached(version)]
         pub version: i64,
     }
@@ -41,7 +47,10 @@ pub(crate) mod note {
     pub(crate) struct Model {
         #[sea_orm(primary_key, auto_increment = false)]
         pub id: i64,
+        #[sea_orm(unique)]
         pub value: String,
+        #[cached(index)]
+        pub team: i64,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -96,11 +105,40 @@ pub(crate) struct Seen {
     pub(crate) value: String,
 }
 
+/// What a search is for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Sought {
+    Team(i64),
+    Value(String),
+}
+
+impl Sought {
+    /// Whether a row in this state is found.
+    pub(crate) fn finds(&self, seen: &Seen) -> bool {
+        match self {
+            Self::Team(team) => team_of(&seen.value) == *team,
+            Self::Value(value) => seen.value == *value,
+        }
+    }
+}
+
+/// How many teams there are.
+pub(crate) const TEAMS: i64 = 4;
+
+/// The team that a value belongs to.
+pub(crate) fn team_of(value: &str) -> i64 {
+    let digit = value.bytes().last().unwrap_or_default();
+    i64::from(digit.wrapping_sub(b'0')) % TEAMS
+}
+
 /// A model that the verbs work on.
 pub(crate) trait Subject:
     CachedEntity + ModelTrait<Entity: EntityTrait<PrimaryKey: PrimaryKeyTrait<ValueType = i64>>> + Clone
 {
     const TABLE: Table;
+
+    /// The row's key.
+    fn id(&self) -> i64;
 
     /// The row's state.
     fn seen(&self) -> Seen;
@@ -114,6 +152,18 @@ pub(crate) trait Subject:
     /// The row for an INSERT.
     fn new_row(id: i64, value: &str) -> ActiveModelOf<Self>;
 
+    /// Finds rows by their team.
+    fn find_by_team(
+        db: &CachedDb,
+        team: i64,
+    ) -> impl Future<Output = Result<Vec<Cached<Self>>, ReadError>> + Send;
+
+    /// Finds the row with a value.
+    fn find_by_value(
+        db: &CachedDb,
+        value: &str,
+    ) -> impl Future<Output = Result<Option<Cached<Self>>, ReadError>> + Send;
+
     /// Gives a row another value whatever it has; `based_on` learns what each attempt read.
     fn update_with(
         repository: &Repository<Self>,
@@ -126,6 +176,18 @@ pub(crate) trait Subject:
 impl Subject for account::Model {
     const TABLE: Table = Table::Account;
 
+    async fn find_by_team(db: &CachedDb, team: i64) -> Result<Vec<Cached<Self>>, ReadError> {
+        account::Repository::new(db).find_all_by_team(team).await
+    }
+
+    async fn find_by_value(db: &CachedDb, value: &str) -> Result<Option<Cached<Self>>, ReadError> {
+        account::Repository::new(db).find_by_value(value).await
+    }
+
+    fn id(&self) -> i64 {
+        self.id
+    }
+
     fn seen(&self) -> Seen {
         Seen {
             version: self.version,
@@ -136,6 +198,7 @@ impl Subject for account::Model {
     fn with_value(self, value: &str) -> Self {
         Self {
             value: value.into(),
+            team: team_of(value),
             ..self
         }
     }
@@ -144,6 +207,7 @@ impl Subject for account::Model {
         use sea_orm::{ActiveValue::Set, IntoActiveModel};
         let mut active = self.into_active_model();
         active.value = Set(value.into());
+        active.team = Set(team_of(value));
         active
     }
 
@@ -152,6 +216,7 @@ impl Subject for account::Model {
         account::ActiveModel {
             id: Set(id),
             value: Set(value.into()),
+            team: Set(team_of(value)),
             ..Default::default()
         }
     }
@@ -169,6 +234,7 @@ impl Subject for account::Model {
                 value: row.value.as_ref().clone(),
             });
             row.value = Set(value.into());
+            row.team = Set(team_of(value));
         };
         repository.update_with(id, change).await.map(drop)
     }
@@ -176,6 +242,18 @@ impl Subject for account::Model {
 
 impl Subject for note::Model {
     const TABLE: Table = Table::Note;
+
+    async fn find_by_team(db: &CachedDb, team: i64) -> Result<Vec<Cached<Self>>, ReadError> {
+        note::Repository::new(db).find_all_by_team(team).await
+    }
+
+    async fn find_by_value(db: &CachedDb, value: &str) -> Result<Option<Cached<Self>>, ReadError> {
+        note::Repository::new(db).find_by_value(value).await
+    }
+
+    fn id(&self) -> i64 {
+        self.id
+    }
 
     fn seen(&self) -> Seen {
         Seen {
@@ -187,6 +265,7 @@ impl Subject for note::Model {
     fn with_value(self, value: &str) -> Self {
         Self {
             value: value.into(),
+            team: team_of(value),
             ..self
         }
     }
@@ -195,6 +274,7 @@ impl Subject for note::Model {
         use sea_orm::{ActiveValue::Set, IntoActiveModel};
         let mut active = self.into_active_model();
         active.value = Set(value.into());
+        active.team = Set(team_of(value));
         active
     }
 
@@ -203,6 +283,7 @@ impl Subject for note::Model {
         note::ActiveModel {
             id: Set(id),
             value: Set(value.into()),
+            team: Set(team_of(value)),
         }
     }
 

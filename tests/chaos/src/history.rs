@@ -16,7 +16,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     clock::Moment,
-    entities::{Key, Seen},
+    entities::{Key, Seen, Sought, Subject},
+    settings::ROWS,
 };
 
 /// A life of a worker process.
@@ -64,6 +65,8 @@ pub(crate) struct OpId(pub(crate) u64);
 pub(crate) enum Record {
     /// A row, or its absence, was read from outside any transaction that had changed it.
     Read(Read),
+    /// A search did not return a row: it had another state then, or none.
+    NotFound(NotFound),
     /// A transaction read a row that it had changed itself.
     OwnRead {
         op: OpId,
@@ -130,6 +133,14 @@ pub(crate) struct Read {
     pub(crate) cached: bool,
 }
 
+/// A row that a search did not return.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct NotFound {
+    pub(crate) sought: Sought,
+    /// The read, which saw nothing.
+    pub(crate) read: Read,
+}
+
 /// What a statement does to a row.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Change {
@@ -179,6 +190,44 @@ impl Log {
         let mut line = serde_json::to_vec(record).expect("a record is JSON");
         line.push(b'\n');
         (&self.0).write_all(&line).expect("the log can be written");
+    }
+}
+
+impl Log {
+    /// Writes down what a search returned: a read of each row that was found, and what it says of
+    /// every other row.
+    pub(crate) fn searched<M: Subject>(
+        &self,
+        verb: &str,
+        sought: Sought,
+        (from, to): (Moment, Moment),
+        found: Vec<(Seen, i64)>,
+    ) {
+        for id in 1..=ROWS {
+            let saw = found.iter().find(|(_, row)| *row == id);
+            let read = Read {
+                verb: verb.into(),
+                key: Key {
+                    table: M::TABLE,
+                    id,
+                },
+                from,
+                to,
+                saw: saw.map(|(seen, _)| seen.clone()),
+                cached: false,
+            };
+            self.write(&match &read.saw {
+                Some(seen) if !sought.finds(seen) => Record::Panic {
+                    at: to,
+                    what: format!("{verb} for {sought:?} returned {seen:?}"),
+                },
+                Some(_) => Record::Read(read),
+                None => Record::NotFound(NotFound {
+                    sought: sought.clone(),
+                    read,
+                }),
+            });
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use sea_orm::{ConnectionTrait, DbErr, EntityTrait, ModelTrait, RuntimeErr};
 
 use crate::{
     clock::Moment,
-    entities::{Key, Seen, Subject, Table, on_table},
+    entities::{Key, Seen, Sought, Subject, TEAMS, Table, on_table, team_of},
     history::{Change, OpId, Outcome, Read, Record, Told},
     settings::{Policy, ROWS, STALE_TTL},
     worker::Worker,
@@ -34,6 +34,8 @@ enum Verb {
     Fresh,
     Refresh,
     Aside,
+    FindTeam,
+    FindValue,
     Save,
     Update,
     UpdateWith,
@@ -46,12 +48,14 @@ enum Verb {
 }
 
 /// Each verb and how often it is chosen.
-const VERBS: [(u32, Verb); 14] = [
+const VERBS: [(u32, Verb); 16] = [
     (100, Verb::Find),
     (8, Verb::FindStale),
     (5, Verb::Fresh),
     (3, Verb::Refresh),
     (10, Verb::Aside),
+    (10, Verb::FindTeam),
+    (15, Verb::FindValue),
     (10, Verb::Save),
     (4, Verb::Update),
     (8, Verb::UpdateWith),
@@ -147,6 +151,26 @@ impl Actor {
             ),
             Verb::Refresh => drop(self.read("refresh", id, repository.refresh(id)).await),
             Verb::Aside => self.look_aside(&repository, id).await,
+            Verb::FindTeam => {
+                let team = self.random.i64(..TEAMS);
+                let db = self.worker.db.clone();
+                self.search(
+                    "find by team",
+                    Sought::Team(team),
+                    M::find_by_team(&db, team),
+                )
+                .await;
+            }
+            Verb::FindValue => {
+                // A value that the row has, or had a moment ago.
+                if let Some(Some(row)) = self.find::<M>("find for its value", id).await {
+                    let (db, value) = (self.worker.db.clone(), row.seen().value);
+                    let find =
+                        async { Ok(M::find_by_value(&db, &value).await?.into_iter().collect()) };
+                    self.search("find by value", Sought::Value(value.clone()), find)
+                        .await;
+                }
+            }
             Verb::Save => match self.find::<M>("find to save", id).await {
                 Some(Some(row)) => {
                     let (value, base) = (self.worker.value(), row.seen());
@@ -206,6 +230,28 @@ impl Actor {
                 None
             }
             Err(_) => None,
+        }
+    }
+
+    /// Searches, and writes down what was found and what was not.
+    async fn search<M: Subject>(
+        &self,
+        verb: &str,
+        sought: Sought,
+        find: impl Future<Output = Result<Vec<Cached<M>>, ReadError>>,
+    ) {
+        let from = Moment::now();
+        let found = find.await;
+        let span = (from, Moment::now());
+        match found {
+            Ok(rows) => {
+                let found = rows.iter().map(|row| (row.seen(), row.id())).collect();
+                self.worker.log.searched::<M>(verb, sought, span, found);
+            }
+            Err(ReadError::Aborted { entity }) => {
+                self.panicked(format!("a search of {entity} was aborted"));
+            }
+            Err(_) => {}
         }
     }
 
@@ -393,11 +439,15 @@ impl Actor {
         let (table, value) = (M::TABLE.name(), self.worker.value());
         if M::TABLE.is_versioned() && self.random.bool() {
             let sql = format!(
-                "UPDATE {table} SET value = '{value}', version = version + 1 WHERE id = {id}"
+                "UPDATE {table} SET value = '{value}', team = {}, version = version + 1 \
+                 WHERE id = {id}",
+                team_of(&value)
             );
             (sql, Change::Put(value))
         } else {
-            let sql = format!("UPDATE {table} SET value = '{value}' WHERE id = {id}");
+            let team = team_of(&value);
+            let sql =
+                format!("UPDATE {table} SET value = '{value}', team = {team} WHERE id = {id}");
             (sql, Change::PutKeepingVersion(value))
         }
     }

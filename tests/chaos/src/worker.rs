@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     clock::Moment,
     database,
-    entities::{Key, Subject, Table, on_table},
+    entities::{Key, Sought, Subject, TEAMS, Table, on_table},
     history::{Log, OpId, Outcome, Process, Read, Record, Told},
     settings::{self, KEEP, Policy, ROWS, TASKS},
     verbs::Actor,
@@ -84,7 +84,8 @@ impl Worker {
 
     /// A value that no row ever had.
     pub(crate) fn value(&self) -> String {
-        format!("{}-{}", self.process, self.number())
+        let team = fastrand::i64(..TEAMS);
+        format!("{}-{}-{team}", self.process, self.number())
     }
 
     /// How often the cache has failed this process.
@@ -224,6 +225,23 @@ async fn verify(worker: &Worker, until: Moment) -> Result<()> {
         for id in 1..=ROWS {
             on_table!(table, M => verify_row::<M>(worker, id, until).await?);
         }
+        for team in 0..TEAMS {
+            on_table!(table, M => verify_team::<M>(worker, team).await?);
+        }
+    }
+    Ok(())
+}
+
+/// Searches twice: what the cache holds of the list, and what it answers with once it holds it.
+async fn verify_team<M: Subject>(worker: &Worker, team: i64) -> Result<()> {
+    for _ in 0..2 {
+        let from = Moment::now();
+        let rows = M::find_by_team(&worker.db, team).await?;
+        let found = rows.iter().map(|row| (row.seen(), row.id()));
+        let span = (from, Moment::now());
+        worker
+            .log
+            .searched::<M>("verify team", Sought::Team(team), span, found.collect());
     }
     Ok(())
 }

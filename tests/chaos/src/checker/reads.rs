@@ -8,8 +8,8 @@ use std::{
 use super::{Case, Findings, Rule, exposure::Exposure, shown, timeline::Timeline};
 use crate::{
     clock::Moment,
-    entities::Key,
-    history::{Process, Read, Record, Told},
+    entities::{Key, Sought},
+    history::{NotFound, Process, Read, Record, Told},
     settings::{BOUND, CLOCK_SLACK},
 };
 
@@ -29,17 +29,26 @@ struct Known {
 }
 
 pub(super) fn check(case: &Case<'_>, findings: &mut Findings) {
-    let mut by_key: HashMap<Key, Vec<(Process, &Read)>> = HashMap::new();
+    let mut by_key: HashMap<Key, Vec<Witnessed<'_>>> = HashMap::new();
     for testimony in &case.evidence.logs {
         for record in &testimony.records {
             match record {
                 Record::Read(read) => {
                     findings.reads += 1;
                     findings.cached += u64::from(read.cached);
-                    by_key
-                        .entry(read.key)
-                        .or_default()
-                        .push((testimony.process, read));
+                    by_key.entry(read.key).or_default().push(Witnessed {
+                        process: testimony.process,
+                        read,
+                        sought: None,
+                    });
+                }
+                Record::NotFound(NotFound { sought, read }) => {
+                    findings.reads += 1;
+                    by_key.entry(read.key).or_default().push(Witnessed {
+                        process: testimony.process,
+                        read,
+                        sought: Some(sought),
+                    });
                 }
                 Record::OwnRead {
                     at,
@@ -67,7 +76,7 @@ pub(super) fn check(case: &Case<'_>, findings: &mut Findings) {
     }
     let never_written = Timeline::empty();
     for (key, mut reads) in by_key {
-        reads.sort_by_key(|(_, read)| read.from);
+        reads.sort_by_key(|witnessed| witnessed.read.from);
         let timeline = case.timelines.get(&key).unwrap_or(&never_written);
         Row {
             case,
@@ -97,6 +106,13 @@ fn acknowledged(case: &Case<'_>, timeline: &Timeline<'_>) -> BinaryHeap<Reverse<
         .collect()
 }
 
+/// A read, and what for if it is a search that did not return the row.
+struct Witnessed<'a> {
+    process: Process,
+    read: &'a Read,
+    sought: Option<&'a Sought>,
+}
+
 /// The reads of one row, in the order in which they began.
 struct Row<'a, 'b> {
     case: &'a Case<'b>,
@@ -111,8 +127,13 @@ struct Row<'a, 'b> {
 }
 
 impl Row<'_, '_> {
-    fn check(mut self, reads: &[(Process, &Read)], findings: &mut Findings) {
-        for (process, read) in reads {
+    fn check(mut self, reads: &[Witnessed<'_>], findings: &mut Findings) {
+        for Witnessed {
+            process,
+            read,
+            sought,
+        } in reads
+        {
             while let Some(Reverse(known)) = self.known.peek().filter(|it| it.0.at < read.from) {
                 self.newest = self.newest.max(known.state);
                 self.arrived.push(*known);
@@ -121,6 +142,10 @@ impl Row<'_, '_> {
             let newest = self.case.exposures.get(self.key, self.newest);
             let is_open = |exposure: &Exposure| exposure.covers(read.from, read.to);
             findings.claimed += u64::from(!newest.is_some_and(is_open));
+            if let Some(sought) = sought {
+                self.not_found(*process, read, sought, findings);
+                continue;
+            }
             let Some(state) = self.place(read) else {
                 findings.violate(
                     Rule::NeverCommitted,
@@ -161,6 +186,34 @@ impl Row<'_, '_> {
                     .find(had_begun)
                     .or_else(|| (0..self.newest.min(states.len())).rev().find(is_absent))
             }
+        }
+    }
+
+    /// A search did not return the row: it must have been in another state at some moment of the
+    /// search.
+    fn not_found(&self, process: Process, read: &Read, sought: &Sought, findings: &mut Findings) {
+        let states = &self.timeline.states;
+        let finds = |at: &usize| states[*at].seen.is_some_and(|seen| sought.finds(seen));
+        let since = self.newest..states.len();
+        let had_begun = |at: &usize| self.begun(*at) <= read.to;
+        if since.filter(had_begun).any(|at| !finds(&at)) {
+            return;
+        }
+        // The last state that would not have been found; at first there is no row.
+        let older = (0..self.newest.min(states.len())).rev();
+        match older.into_iter().find(|at| !finds(at)) {
+            Some(state) => self.missed(process, read, state, findings),
+            None => findings.violate(
+                Rule::Missed,
+                format!(
+                    "{}: {process} ({}) did not find it by {sought:?}, although it was never in \
+                     another state",
+                    self.key, read.verb
+                ),
+                Some(self.key),
+                read.from,
+                read.to,
+            ),
         }
     }
 
