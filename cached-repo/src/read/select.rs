@@ -8,11 +8,11 @@
 
 use std::collections::HashMap;
 
-use futures_util::future::try_join_all;
+use futures_util::future::join_all;
 use sea_orm::{
     ColumnTrait, Condition, DbErr, EntityTrait, Iterable, PrimaryKeyToColumn, QueryFilter,
     QueryOrder,
-    sea_query::{IntoValueTuple, Value},
+    sea_query::{Expr, ExprTrait, IntoValueTuple, Value},
 };
 
 use super::limit::Permit;
@@ -95,7 +95,11 @@ impl<M: CachedEntity> EntityState<M> {
             let rows = select.all(&scope.executor(&self.core.conn)).await;
             rows.map_err(|source| self.failed(source))
         });
-        let rows = try_join_all(statements).await?;
+        // None is given up while it runs: that would cost the transaction they may be part of.
+        let rows: Vec<_> = join_all(statements)
+            .await
+            .into_iter()
+            .collect::<Result<_, _>>()?;
         Ok(rows.into_iter().flatten().collect())
     }
 
@@ -130,10 +134,9 @@ fn key_columns<M: CachedEntity>() -> Vec<ColumnOf<M>> {
 /// The condition that the columns have one of these values.
 fn any_of<M: CachedEntity>(columns: &[ColumnOf<M>], keys: &[Vec<Value>]) -> Condition {
     let equal = |key: &Vec<Value>| {
-        let columns = columns.iter().zip(key);
-        columns.fold(Condition::all(), |all, (column, value)| {
-            all.add(column.eq(value.clone()))
-        })
+        let equal = columns.iter().zip(key);
+        let equal = equal.map(|(column, value)| column.eq(value.clone()));
+        equal.reduce(ExprTrait::and)
     };
     let Some(first) = keys.first() else {
         return Condition::any();
@@ -146,6 +149,23 @@ fn any_of<M: CachedEntity>(columns: &[ColumnOf<M>], keys: &[Vec<Value>]) -> Cond
         [column] if listed > 1 && !keys.clone().flatten().any(is_null) => {
             Condition::all().add(column.is_in(keys.flatten().cloned()))
         }
-        _ => keys.fold(Condition::any(), |any, key| any.add(equal(key))),
+        _ => Condition::any().add_option(any(keys.filter_map(equal).collect())),
     }
+}
+
+/// Any of them, as a tree that is no deeper than it must be: databases bound the depth of an
+/// expression, and SeaORM writes it down recursively.
+fn any(mut terms: Vec<Expr>) -> Option<Expr> {
+    while terms.len() > 1 {
+        let mut left = terms.into_iter();
+        let mut joined = Vec::with_capacity(left.len().div_ceil(2));
+        while let Some(term) = left.next() {
+            joined.push(match left.next() {
+                Some(other) => term.or(other),
+                None => term,
+            });
+        }
+        terms = joined;
+    }
+    terms.pop()
 }
