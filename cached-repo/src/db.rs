@@ -370,10 +370,19 @@ impl<M: CachedEntity> EntityState<M> {
             prefix: Arc::clone(self.keys.prefix()),
             stats: Arc::clone(&self.stats),
             on_failure: self.on_cache_failure,
+            of_hint: false,
             writes: 0,
             floor,
             raw: false,
             put,
+        }
+    }
+
+    /// A change to what a row is found by.
+    pub(crate) fn hint_change(&self) -> Change {
+        Change {
+            of_hint: true,
+            ..self.change(Version::ZERO, None)
         }
     }
 

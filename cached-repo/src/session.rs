@@ -229,6 +229,8 @@ pub(crate) struct Change {
     pub(crate) prefix: Arc<str>,
     pub(crate) stats: Arc<EntityStats>,
     pub(crate) on_failure: OnCacheFailure,
+    /// Whether it is of a hint rather than of a row.
+    pub(crate) of_hint: bool,
     /// How many statements wrote it.
     pub(crate) writes: u64,
     /// Nothing below may be stored.

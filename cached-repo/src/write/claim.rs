@@ -9,7 +9,7 @@
 //!
 //! Does not run SQL.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use tokio::time::Instant;
@@ -26,6 +26,9 @@ use crate::{
     read::ms,
     session::{Change, Journal, Put},
 };
+
+const FIRST_BUSY_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_BUSY_PAUSE: Duration = Duration::from_millis(50);
 
 /// Keys that a write, or a transaction, is about to change.
 pub(super) struct Claim {
@@ -101,8 +104,25 @@ impl Claim {
         }
     }
 
-    /// Blocks every key for which that was not tried.
+    /// Blocks every key for which that was not tried. A row with too many writers is refused; a
+    /// hint is shared by many rows, so it is waited for until its writers are fewer.
     pub(super) async fn block(&mut self) -> Result<(), Refusal> {
+        let patience = self
+            .deadline
+            .min(Instant::now() + self.core.config.block / 2);
+        let mut pause = FIRST_BUSY_PAUSE;
+        while let Some(hint) = self.try_block().await? {
+            if Instant::now() >= patience {
+                return Err(Refusal::Contended(hint));
+            }
+            tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+            pause = (pause * 2).min(LONGEST_BUSY_PAUSE);
+        }
+        Ok(())
+    }
+
+    /// Blocks what has room for one more writer; gives a hint that has not.
+    async fn try_block(&mut self) -> Result<Option<Key>, Refusal> {
         let request = Block {
             token: self.token,
             block_ms: ms(self.core.config.block),
@@ -122,15 +142,20 @@ impl Claim {
                 Err(_) => Standing::Unknown,
             };
             match answer {
-                Ok(Blocked::Held) => Ok(()),
+                Ok(Blocked::Held) => Ok(None),
+                Ok(Blocked::Busy) if claimed.change.of_hint => Ok(Some(claimed.key.clone())),
                 Ok(Blocked::Busy) => Err(Refusal::Contended(claimed.key.clone())),
                 Err(error) => match claimed.change.on_failure {
-                    OnCacheFailure::Proceed => Ok(()),
+                    OnCacheFailure::Proceed => Ok(None),
                     OnCacheFailure::Refuse => Err(Refusal::Unavailable(error)),
                 },
             }
         });
-        join_all(blocks).await.into_iter().collect()
+        let answers: Vec<_> = join_all(blocks)
+            .await
+            .into_iter()
+            .collect::<Result<_, _>>()?;
+        Ok(answers.into_iter().flatten().next())
     }
 
     /// From now until the returned guard is dismissed: if what the claim stands for never returns

@@ -104,9 +104,7 @@ impl<M: CachedEntity> Reread for Row<M> {
                 .one(&conn)
                 .await?;
             let hints = row.iter().flat_map(|row| self.state.hints_of(row));
-            Ok(hints
-                .map(|hint| (hint, self.state.change(Version::ZERO, None)))
-                .collect())
+            Ok(hints.map(|hint| (hint, self.state.hint_change())).collect())
         })
     }
 }

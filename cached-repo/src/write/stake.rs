@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::{
     claim::{Claim, Cover, Refusal},
-    commit::{Sql, Written},
+    commit::{Sql, Written, database_refused},
     touch::Touched,
 };
 use crate::{
@@ -40,11 +40,13 @@ impl<'a, M: CachedEntity> Stake<'a, M> {
         scope: &Scope,
         touched: Touched,
     ) -> Result<Self, WriteError> {
-        let known = touched.row.iter().chain(&touched.hints);
+        // Before the SQL: whatever becomes of it, it may have changed the row.
         let mut journal = Journal::default();
-        for key in known {
-            // Before the SQL: whatever becomes of it, it may have changed the row.
+        if let Some(key) = &touched.row {
             journal.note(key.clone(), state.change(Version::ZERO, None));
+        }
+        for hint in &touched.hints {
+            journal.note(hint.clone(), state.hint_change());
         }
         let holder = match scope {
             Scope::Transaction(session) => {
@@ -86,10 +88,12 @@ impl<'a, M: CachedEntity> Stake<'a, M> {
 
     /// Blocks what the written row shows to be touched besides.
     pub(super) async fn look_again(&mut self, row: &M) -> Result<(), WriteError> {
-        let keys = self.keys_of(row);
+        let key = self.state.key_of(row);
+        let hints = self.hints_of(row);
         if let Holder::Own(claim) = &mut self.holder {
-            for key in keys {
-                claim.note(key, self.state.change(Version::ZERO, None));
+            claim.note(key, self.state.change(Version::ZERO, None));
+            for (hint, change) in hints {
+                claim.note(hint, change);
             }
             let blocked = claim.block().await;
             blocked.map_err(|refusal| refused(self.state, refusal))?;
@@ -128,6 +132,7 @@ impl<'a, M: CachedEntity> Stake<'a, M> {
                 Ok((written.row, pending))
             }
             Sql::Refused(error) => {
+                self.note_what_is_not_known(&error);
                 if let Holder::Own(claim) = self.holder {
                     claim.release().await;
                 }
@@ -150,11 +155,27 @@ impl<'a, M: CachedEntity> Stake<'a, M> {
                 Err(error)
             }
             Sql::Unknown(error) => {
+                self.note_what_is_not_known(&error);
                 if let Holder::Own(claim) = self.holder {
                     claim.leave().await;
                 }
                 Err(error)
             }
+        }
+    }
+
+    /// Inside a transaction a statement may have done its work although it failed, because its row
+    /// could not be read. If that commits, keys have changed that nobody knows.
+    fn note_what_is_not_known(&self, error: &WriteError) {
+        let all_known = self.touched.complete && self.touched.row.is_some();
+        let undone =
+            matches!(error, WriteError::Database { source, .. } if database_refused(source));
+        if let Holder::Transaction(session) = &self.holder
+            && !all_known
+            && !undone
+        {
+            let prefix = Arc::clone(self.state.keys.prefix());
+            session.journal().entities.insert(prefix);
         }
     }
 
@@ -167,18 +188,16 @@ impl<'a, M: CachedEntity> Stake<'a, M> {
             writes: 1,
             ..state.change(written.floor(), put)
         };
-        let hints = self.touched.lookups.iter();
-        let hints = hints.filter_map(|at| state.hint_of(*at, row));
-        let hints = hints.map(|hint| (hint, state.change(Version::ZERO, None)));
-        std::iter::once((key, change)).chain(hints).collect()
+        std::iter::once((key, change))
+            .chain(self.hints_of(row))
+            .collect()
     }
 
-    fn keys_of(&self, row: &M) -> Vec<Key> {
+    /// What the row may be found by besides, after the write.
+    fn hints_of(&self, row: &M) -> Vec<(Key, Change)> {
         let hints = self.touched.lookups.iter();
         let hints = hints.filter_map(|at| self.state.hint_of(*at, row));
-        std::iter::once(self.state.key_of(row))
-            .chain(hints)
-            .collect()
+        hints.map(|hint| (hint, self.state.hint_change())).collect()
     }
 }
 
