@@ -59,6 +59,7 @@ impl<M: CachedEntity> EntityState<M> {
         let mut exact = columns.map(|(column, value)| {
             column.normalize.is_some()
                 || is_null(value)
+                || is_enum(column)
                 || (self.compares_bytes(column) && self.value_is_exact(value))
         });
         exact.all(|exact| exact)
@@ -101,6 +102,13 @@ impl<M: CachedEntity> EntityState<M> {
             ColumnType::Char(_) | ColumnType::Custom(_)
         )
     }
+}
+
+/// Whether the database has a list of the column's values, and gives them back as they are spelt
+/// there.
+fn is_enum<M: CachedEntity>(column: &LookupColumn<M>) -> bool {
+    let definition = column.column.def();
+    matches!(definition.get_column_type(), ColumnType::Enum { .. })
 }
 
 fn normalized<M: CachedEntity>((column, value): (&LookupColumn<M>, &Value)) -> Value {

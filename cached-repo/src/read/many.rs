@@ -97,7 +97,7 @@ impl<M: CachedEntity> Many<'_, M> {
         queries: Vec<Query<M>>,
     ) -> Vec<(Query<M>, Result<Row<M>, Option<MissReason>>)> {
         let core = &self.state.core;
-        let inside = matches!(self.scope, Scope::Transaction(_));
+        let inside = self.is_inside();
         let past = |query: &Query<M>| inside || core.pending.distrusts(&query.key);
         if self.policy.fresh || queries.iter().all(past) {
             self.state.stats.bypasses.add(queries.len() as u64);
@@ -157,15 +157,14 @@ impl<M: CachedEntity> Many<'_, M> {
                     .settle(tenure, Some(found), authoritative)
                     .await;
             }
-            if self.policy.fresh
-                && let Some(row) = &row
-            {
-                self.state.repair_hints(row).await;
-            }
             Ok((at, row))
         });
         for (at, row) in try_join_all(stored).await? {
             rows[at] = row;
+        }
+        if self.policy.fresh && !self.is_inside() {
+            let loaded: Vec<&M> = rows.iter().flatten().map(|row| &**row).collect();
+            self.state.repair_hints(&loaded).await;
         }
         let awaited = awaited
             .into_iter()
@@ -176,12 +175,15 @@ impl<M: CachedEntity> Many<'_, M> {
         Ok(())
     }
 
+    fn is_inside(&self) -> bool {
+        matches!(self.scope, Scope::Transaction(_))
+    }
+
     /// Asks, once, for the right to load a row.
     async fn claim(&self, missed: &Missed<M>) -> Ask<M> {
         let query = &missed.query;
         if self.policy.fresh {
-            let past = matches!(self.scope, Scope::Transaction(_));
-            let trusted = !past && !self.state.core.pending.distrusts(&query.key);
+            let trusted = !self.is_inside() && !self.state.core.pending.distrusts(&query.key);
             return Ask::Load(match trusted {
                 true => query.place().lease_anew().await,
                 false => None,

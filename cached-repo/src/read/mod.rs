@@ -25,6 +25,7 @@ mod limit;
 mod loader;
 pub(crate) mod many;
 mod place;
+mod repair;
 pub(crate) mod search;
 pub(crate) mod searches;
 mod select;
@@ -52,6 +53,7 @@ use crate::{
         Content, Entry, Key, Lookup, MissReason, Policy, Version, classify, open, state::Want,
     },
     session::Scope,
+    telemetry::EntityStats,
     tier::Held,
 };
 
@@ -180,13 +182,7 @@ impl<M: CachedEntity> Query<M> {
                 Ok(None)
             }
             Seen::Miss(reason) => {
-                stats.misses.add(1);
-                match reason {
-                    MissReason::Writing => stats.misses_writing.add(1),
-                    MissReason::OtherSchema => stats.misses_other_schema.add(1),
-                    MissReason::Corrupt => stats.misses_corrupt.add(1),
-                    _ => {}
-                }
+                stats.miss(reason);
                 Err(Some(reason))
             }
             Seen::Unknown => {
@@ -203,7 +199,7 @@ impl<M: CachedEntity> Query<M> {
             None => self.select().await,
         };
         if let Ok(Some(row)) = &flown {
-            self.state.repair_hints(row).await;
+            self.state.repair_hints(&[row]).await;
         }
         flown
     }
@@ -351,6 +347,19 @@ struct Refreshing<'a, M: CachedEntity>(&'a Query<M>);
 impl<M: CachedEntity> Drop for Refreshing<'_, M> {
     fn drop(&mut self) {
         self.0.state.refreshing.lock().remove(&self.0.key);
+    }
+}
+
+impl EntityStats {
+    /// Counts a read that found nothing it could use, and why.
+    fn miss(&self, reason: MissReason) {
+        self.misses.add(1);
+        match reason {
+            MissReason::Writing => self.misses_writing.add(1),
+            MissReason::OtherSchema => self.misses_other_schema.add(1),
+            MissReason::Corrupt => self.misses_corrupt.add(1),
+            _ => {}
+        }
     }
 }
 

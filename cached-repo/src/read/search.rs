@@ -1,14 +1,14 @@
 //! Rows by what they are found by besides their keys.
 //!
 //! ```text
-//! search ─ hint ─ keys ─ rows, through the cache ─ those that still match ─▶ rows
-//!            │ miss                  └ unique, and none does ┐
-//!            ▼                                               ▼
+//! search ─ hint ─ keys ─ rows, through the cache ─ all of them match ─▶ rows
+//!            │ miss                  └ one does not ─┐
+//!            ▼                                       ▼
 //!         flight ─ lease ─ SELECT by the values ─ rows ─ their keys become the hint
 //! ```
 //! Invariants:
-//! - A hint is followed, never believed: a row that does not match is dropped, and if a unique one
-//!   is missing, the database is asked.
+//! - A hint is followed, never believed: if one of its rows is gone or no longer matches, the
+//!   database is asked, and the hint forgets it.
 //! - A hint is stored under the same rules as a row, and only if everything the database calls
 //!   equal to the values is spelt like them: else a write could add a row that it does not block.
 //! - A row that a search has loaded is not stored: its SELECT began before anyone could lease its
@@ -18,7 +18,6 @@
 
 use std::sync::Arc;
 
-use futures_util::future::join_all;
 use sea_orm::sea_query::Value as SqlValue;
 use tokio::time::Instant;
 
@@ -120,10 +119,13 @@ impl<M: CachedEntity> Search<M> {
 
     /// Asks the database whatever the cache holds, and repairs the cache.
     async fn find_fresh(&self) -> Rows<M> {
-        match self.place().lease_anew().await {
+        let rows = match self.place().lease_anew().await {
             Some(tenure) => self.load(tenure, |_| {}).await,
             None => self.select().await,
-        }
+        }?;
+        let found: Vec<&M> = rows.iter().map(|row| &**row).collect();
+        self.state.repair_rows_and_hints(&found).await;
+        Ok(rows)
     }
 
     /// Shares a search with everyone who makes the same; without a `want`, past the cache.
@@ -201,20 +203,20 @@ impl<M: CachedEntity> Search<M> {
             let (key, policy) = (&self.key, &self.policy);
             return self.state.absent(key, policy, exact, load_cost_ms);
         }
-        let bound = match M::lookups()[self.at].kind {
-            LookupKind::Unique => 1,
+        let complete = match M::lookups()[self.at].kind {
+            // A unique row is the only one, whatever the database calls equal.
+            LookupKind::Unique => rows.len() == 1,
+            // Others that are spelt otherwise may come that do not block this hint.
             LookupKind::Index { max_rows } => {
-                max_rows.unwrap_or(self.state.core.config.index_max_rows)
+                let bound = max_rows.unwrap_or(self.state.core.config.index_max_rows);
+                if rows.len() > bound {
+                    self.state.stats.lists_too_long.add(1);
+                    return Found::Nothing;
+                }
+                exact
             }
         };
-        if rows.len() > bound {
-            self.state.stats.lists_too_long.add(1);
-            return Found::Nothing;
-        }
-        // A unique row is the only one whatever the database calls equal; of several, others that
-        // are spelt otherwise may come that do not block this hint.
-        let exact = exact || bound == 1;
-        if !exact || !rows.iter().all(|row| self.is_found(row)) {
+        if !complete || !rows.iter().all(|row| self.is_found(row)) {
             return Found::Nothing;
         }
         let ids: Vec<_> = rows
@@ -275,7 +277,7 @@ impl<M: CachedEntity> Search<M> {
                 Ok(ids)
             }
             Hint::Miss(reason) => {
-                stats.misses.add(1);
+                stats.miss(reason);
                 stats.hint_misses.add(1);
                 Err(Some(wanted(reason)))
             }
@@ -286,10 +288,9 @@ impl<M: CachedEntity> Search<M> {
         }
     }
 
-    /// The rows with these keys that still match; `None` if a unique one should be there and none
-    /// does.
+    /// The rows with these keys; `None` if one of them is gone or is no longer found so.
     async fn matching(&self, ids: Vec<Id<M>>) -> Result<Option<Vec<Cached<M>>>, ReadError> {
-        let expects_one = !ids.is_empty() && M::lookups()[self.at].kind == LookupKind::Unique;
+        let expected = ids.len();
         let many = Many {
             state: &self.state,
             scope: &self.scope,
@@ -297,7 +298,7 @@ impl<M: CachedEntity> Search<M> {
         };
         let mut rows: Vec<_> = many.find(ids).await?.into_iter().flatten().collect();
         rows.retain(|row| self.is_found(row));
-        if expects_one && rows.is_empty() {
+        if rows.len() < expected {
             self.state.stats.hints_outdated.add(1);
             return Ok(None);
         }
@@ -331,8 +332,13 @@ impl<M: CachedEntity> Search<M> {
         }
     }
 
+    /// Whether these keys lead to the row.
+    pub(super) fn lead_to(&self, ids: Vec<Id<M>>, row: &Key) -> bool {
+        ids.into_iter().any(|id| self.state.keys.row(id) == *row)
+    }
+
     /// What an entry says of the search.
-    fn judge(&self, entry: &Entry) -> Hint<M> {
+    pub(super) fn judge(&self, entry: &Entry) -> Hint<M> {
         let policy = Policy {
             schema: M::DEFINITION.schema,
             floor: Version::ZERO,
@@ -368,37 +374,5 @@ impl<M: CachedEntity> Search<M> {
 
     pub(super) fn is_distrusted(&self) -> bool {
         self.state.core.pending.distrusts(&self.key)
-    }
-}
-
-impl<M: CachedEntity> EntityState<M> {
-    /// Invalidates the hints that should lead to a row which was read past the cache, and do not:
-    /// someone wrote it past the library.
-    pub(super) async fn repair_hints(self: &Arc<Self>, row: &M) {
-        let hints: Vec<_> = (0..self.hints.len())
-            .filter_map(|at| {
-                let values = M::lookups()[at].columns.iter();
-                let values = values.map(|column| row.get(column.column)).collect();
-                Search::new(self, &Scope::Pool, self.policy, at, values)
-            })
-            .collect();
-        if hints.is_empty() {
-            return;
-        }
-        let keys: Vec<Key> = hints.iter().map(|hint| hint.key.clone()).collect();
-        // A tier that gives no answer stays as it is, as for the row.
-        let Ok(held) = self.core.tier.get_many(&keys).await else {
-            return;
-        };
-        let row_key = self.key_of(row);
-        let misses = |(hint, held): &(&Search<M>, Held)| match hint.judge_held(held) {
-            Hint::Keys(ids) => !ids.into_iter().any(|id| self.keys.row(id) == row_key),
-            // A reader may be about to store what it found before.
-            Hint::Miss(MissReason::Tombstone) => true,
-            Hint::Miss(_) | Hint::Unknown => false,
-        };
-        let wrong = hints.iter().zip(held).filter(misses);
-        let repairs = wrong.map(async |(hint, _)| hint.place().invalidate().await);
-        join_all(repairs).await;
     }
 }

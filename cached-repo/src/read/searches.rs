@@ -180,6 +180,14 @@ impl<M: CachedEntity> Searches<'_, M> {
             Ok((search, rows))
         });
         let stored = try_join_all(stored).await?;
+        if self.policy.fresh && !matches!(self.scope, Scope::Transaction(_)) {
+            let loaded: Vec<&M> = stored
+                .iter()
+                .flat_map(|(_, rows)| rows)
+                .map(|row| &**row)
+                .collect();
+            self.state.repair_rows_and_hints(&loaded).await;
+        }
         for (search, rows) in stored.into_iter().chain(try_join_all(awaited).await?) {
             if let Some(row) = rows.into_iter().next() {
                 found.insert(search.key.clone(), row);
