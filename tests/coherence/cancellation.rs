@@ -21,11 +21,11 @@ use sea_orm::ActiveValue::Set;
 use crate::in_time;
 
 /// More awaits than any operation has.
-const MOST_POLLS: usize = 64;
+pub(crate) const MOST_POLLS: usize = 64;
 
 /// Polls a future at most `times`, each time it asks for it, then drops it; says whether it was
 /// done by then.
-async fn poll_times(future: impl Future, times: usize) -> bool {
+pub(crate) async fn poll_times(future: impl Future, times: usize) -> bool {
     let mut future = pin!(future);
     let mut polls = 0;
     poll_fn(|context| {

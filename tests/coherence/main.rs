@@ -29,6 +29,7 @@ mod differential;
 mod entries;
 mod flights;
 mod interleavings;
+mod lookups;
 mod peers;
 mod state;
 

@@ -11,7 +11,7 @@ use std::{
 };
 
 use sea_orm::{
-    ColIdx, QueryResult, TryGetError, TryGetable,
+    ColIdx, DbErr, QueryResult, TryGetError, TryGetable,
     sea_query::{ArrayType, ColumnType, Nullable, StringLen, Value, ValueType, ValueTypeErr},
 };
 use serde::{Deserialize, Serialize};
@@ -40,6 +40,60 @@ pub mod note {
     impl ActiveModelBehavior for ActiveModel {}
 }
 
+/// The same, found by a unique number and by a list.
+pub mod page {
+    use cached_repo::CachedEntity;
+    use sea_orm::entity::prelude::*;
+
+    use super::Text;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, CachedEntity)]
+    #[sea_orm(table_name = "page")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub id: i64,
+        #[sea_orm(unique)]
+        pub slug: i32,
+        #[cached(index)]
+        pub shelf: i32,
+        pub text: Text,
+        #[cached(version)]
+        pub version: i64,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+/// Found by a list, with a key that the database makes.
+pub mod leaf {
+    use cached_repo::CachedEntity;
+    use sea_orm::entity::prelude::*;
+
+    use super::Text;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, CachedEntity)]
+    #[sea_orm(table_name = "leaf")]
+    pub struct Model {
+        #[sea_orm(primary_key)]
+        pub id: i64,
+        /// Without a value, the database sets 7.
+        #[cached(index)]
+        #[sea_orm(default_value = 7)]
+        pub tree: i32,
+        pub text: Text,
+        #[cached(version)]
+        pub version: i64,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
 /// A text that meets its gate when the database hands it over; the cache hands it over freely.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Text(pub String);
@@ -49,6 +103,7 @@ pub struct Text(pub String);
 enum Meeting {
     Hold(Arc<Hold>),
     Panic,
+    Fail,
 }
 
 #[derive(Debug)]
@@ -125,11 +180,36 @@ impl Drop for Mine {
     }
 }
 
-fn meet(text: &str) {
+/// Makes everyone fail to decode a row with its text, until it is dropped.
+#[derive(Debug)]
+pub struct Blot {
+    text: String,
+}
+
+impl Blot {
+    /// Makes it.
+    pub fn make(text: &str) -> Self {
+        let text = text.to_owned();
+        MEETINGS.lock().unwrap().insert(text.clone(), Meeting::Fail);
+        Self { text }
+    }
+}
+
+impl Drop for Blot {
+    fn drop(&mut self) {
+        MEETINGS.lock().unwrap().remove(&self.text);
+    }
+}
+
+fn meet(text: &str) -> Result<(), TryGetError> {
     let meeting = MEETINGS.lock().unwrap().get(text).cloned();
     match meeting {
         None => {}
         Some(Meeting::Panic) => panic!("a test made this row panic"),
+        Some(Meeting::Fail) => {
+            let why = "a test made this row unreadable";
+            return Err(TryGetError::DbErr(DbErr::Type(why.into())));
+        }
         Some(Meeting::Hold(hold)) => {
             hold.arrived.send_modify(|count| *count += 1);
             tokio::task::block_in_place(|| {
@@ -138,12 +218,13 @@ fn meet(text: &str) {
             });
         }
     }
+    Ok(())
 }
 
 impl TryGetable for Text {
     fn try_get_by<I: ColIdx>(row: &QueryResult, index: I) -> Result<Self, TryGetError> {
         let text = String::try_get_by(row, index)?;
-        meet(&text);
+        meet(&text)?;
         Ok(Self(text))
     }
 }

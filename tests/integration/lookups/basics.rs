@@ -1,21 +1,11 @@
-//! Rows are found by unique columns and by indexes: through the cache, and never wrongly.
+//! The first promise: rows are found by unique columns, by indexes and many at a time, and then
+//! without SQL.
 
 use cached_repo::Source;
 use cached_repo_tests::{World, entities::lookups::member};
-use sea_orm::ActiveValue::{NotSet, Set};
+use sea_orm::ActiveValue::Set;
 
-fn new_member(email: &str, team_id: i64, chair: i32) -> member::ActiveModel {
-    member::ActiveModel {
-        id: NotSet,
-        email: Set(email.into()),
-        badge: Set(None),
-        team_id: Set(team_id),
-        chair: Set(chair),
-        boss_id: Set(None),
-        active: Set(true),
-        version: NotSet,
-    }
-}
+use super::new_member;
 
 everywhere!(a_row_is_found_by_a_unique_column_without_sql);
 /// Goal: the first search asks the database for the row, the second loads it by its key, the third

@@ -1,0 +1,285 @@
+//! A reader that is held up between its SELECT and its fill, and a writer that passes by.
+
+use cached_repo_tests::{
+    World, eventually,
+    gated::{Blot, Gate, Mine, leaf, page},
+};
+use sea_orm::ActiveValue::Set;
+
+use super::{another, new_page, pages, renumbered, settled, shelf, short_block, slug, unique};
+
+on_both_tiers!(a_list_that_was_read_before_an_insert_is_not_cached_after_it);
+/// Goal: an index fill racing an insert is refused: the reader, which began before, has the short
+/// list once, and nobody after it.
+async fn a_list_that_was_read_before_an_insert_is_not_cached_after_it(world: World) {
+    let (db, pages, others) = pages(&world).await;
+    let text = unique("page");
+    pages.insert(new_page(1, 1, &text)).await.unwrap();
+    let gate = Gate::hold(&text);
+    let reader = tokio::spawn({
+        let pages = pages.clone();
+        async move { shelf(&pages, 1).await }
+    });
+    gate.arrived(1).await;
+    others.insert(new_page(2, 1, "new")).await.unwrap();
+    gate.open();
+    assert_eq!(reader.await.unwrap(), [1]);
+    settled(&db).await;
+    assert_eq!(pages.stats().fills_refused, 1);
+    for _ in 0..3 {
+        assert_eq!(shelf(&others, 1).await, [1, 2]);
+        assert_eq!(shelf(&pages, 1).await, [1, 2]);
+    }
+}
+
+on_both_tiers!(a_unique_row_that_was_read_before_it_moved_is_not_cached_after_it);
+/// Goal: the same for a unique value: the hint that would lead to the old row is refused; so is the
+/// absence of the value that it moves to.
+async fn a_unique_row_that_was_read_before_it_moved_is_not_cached_after_it(world: World) {
+    let (db, pages, others) = pages(&world).await;
+    let text = unique("page");
+    let page = pages.insert(new_page(1, 1, &text)).await.unwrap();
+    assert_eq!(slug(&pages, 9).await, None);
+    let gate = Gate::hold(&text);
+    let reader = tokio::spawn({
+        let pages = pages.clone();
+        async move { slug(&pages, 1).await }
+    });
+    gate.arrived(1).await;
+    others.save(renumbered(&page, 9, "moved")).await.unwrap();
+    let again = page::ActiveModel {
+        slug: Set(1),
+        ..new_page(2, 1, "successor")
+    };
+    others.insert(again).await.unwrap();
+    gate.open();
+    assert_eq!(reader.await.unwrap(), Some(1));
+    settled(&db).await;
+    for _ in 0..3 {
+        for reader in [&pages, &others] {
+            assert_eq!(slug(reader, 1).await, Some(2));
+            assert_eq!(slug(reader, 9).await, Some(1));
+        }
+    }
+}
+
+on_both_tiers!(a_hint_is_followed_while_its_row_is_updated_away);
+/// Goal: the hint is known, and the reader loads its row; meanwhile the row leaves the value and
+/// another takes it. What the reader loaded is no answer to anyone after it.
+async fn a_hint_is_followed_while_its_row_is_updated_away(world: World) {
+    let (db, pages, others) = pages(&world).await;
+    let text = unique("page");
+    let page = pages.insert(new_page(1, 1, &text)).await.unwrap();
+    // The hint is stored and its row is not: a search stores only what it finds by.
+    pages.invalidate(1).await.unwrap();
+    assert_eq!(slug(&pages, 1).await, Some(1));
+    settled(&db).await;
+    let gate = Gate::hold(&text);
+    let followers = pages.stats().hint_hits;
+    let reader = tokio::spawn({
+        let pages = pages.clone();
+        async move { slug(&pages, 1).await }
+    });
+    gate.arrived(1).await;
+    assert_eq!(pages.stats().hint_hits, followers + 1);
+    others.save(renumbered(&page, 9, "moved")).await.unwrap();
+    let again = page::ActiveModel {
+        slug: Set(1),
+        ..new_page(2, 1, "successor")
+    };
+    others.insert(again).await.unwrap();
+    gate.open();
+    assert_eq!(reader.await.unwrap(), Some(1));
+    settled(&db).await;
+    for _ in 0..3 {
+        for reader in [&pages, &others] {
+            assert_eq!(slug(reader, 1).await, Some(2));
+            assert_eq!(slug(reader, 9).await, Some(1));
+            assert_eq!(shelf(reader, 1).await, [1, 2]);
+        }
+    }
+}
+
+on_both_tiers!(a_search_does_not_join_one_that_began_before_a_write);
+/// Goal: a search that comes after a write was acknowledged must not be answered by a flight that
+/// read before it.
+async fn a_search_does_not_join_one_that_began_before_a_write(world: World) {
+    let (_db, pages, others) = pages(&world).await;
+    let text = unique("page");
+    pages.insert(new_page(1, 1, &text)).await.unwrap();
+    let gate = Gate::hold(&text);
+    let search = || {
+        let pages = pages.clone();
+        tokio::spawn(async move { shelf(&pages, 1).await })
+    };
+    let early = search();
+    gate.arrived(1).await;
+    others.insert(new_page(2, 1, "new")).await.unwrap();
+    let misses = pages.stats().hint_misses;
+    let late: Vec<_> = (0..3).map(|_| search()).collect();
+    eventually("the late searches have missed", async || {
+        (pages.stats().hint_misses >= misses + 3).then_some(())
+    })
+    .await;
+    gate.open();
+    assert_eq!(early.await.unwrap(), [1]);
+    for search in late {
+        assert_eq!(search.await.unwrap(), [1, 2]);
+    }
+}
+
+on_both_tiers!(searches_beside_each_other_are_one_statement);
+/// Goal: a stampede on a list or a unique value is one SELECT.
+async fn searches_beside_each_other_are_one_statement(world: World) {
+    let (db, pages, _) = pages(&world).await;
+    let text = unique("page");
+    pages.insert(new_page(1, 1, &text)).await.unwrap();
+    pages.find_by_id(1).await.unwrap();
+    settled(&db).await;
+    let _ = world.statements.take();
+    let gate = Gate::hold(&text);
+    let search = || {
+        let pages = pages.clone();
+        tokio::spawn(async move { shelf(&pages, 1).await })
+    };
+    let first = search();
+    gate.arrived(1).await;
+    let rest: Vec<_> = (0..50).map(|_| search()).collect();
+    eventually("the searches have missed", async || {
+        (pages.stats().hint_misses >= 51).then_some(())
+    })
+    .await;
+    gate.open();
+    for search in rest.into_iter().chain([first]) {
+        assert_eq!(search.await.unwrap(), [1]);
+    }
+    assert_eq!(world.statements.verbs(), ["SELECT"]);
+}
+
+on_both_tiers!(rows_that_another_reader_is_loading_are_waited_for);
+/// Goal: `find_by_ids` loads what nobody is loading, and waits for the rest; no row is loaded twice.
+async fn rows_that_another_reader_is_loading_are_waited_for(world: World) {
+    let (db, pages, others) = pages(&world).await;
+    let text = unique("page");
+    pages.insert(new_page(1, 1, &text)).await.unwrap();
+    pages.insert(new_page(2, 1, "other")).await.unwrap();
+    pages.invalidate_all().await.unwrap();
+    settled(&db).await;
+    let _ = world.statements.take();
+    let gate = Gate::hold(&text);
+    let loader = tokio::spawn({
+        let others = others.clone();
+        async move { others.find_by_id(1).await.unwrap().unwrap().id }
+    });
+    gate.arrived(1).await;
+    let loads = pages.stats().loads;
+    let many = tokio::spawn({
+        let pages = pages.clone();
+        async move { pages.find_by_ids([2, 1, 3, 1]).await.unwrap() }
+    });
+    eventually("the others are being loaded", async || {
+        (pages.stats().loads > loads).then_some(())
+    })
+    .await;
+    gate.open();
+    assert_eq!(loader.await.unwrap(), 1);
+    let found = many.await.unwrap();
+    let found: Vec<_> = found
+        .iter()
+        .map(|row| row.as_ref().map(|row| row.id))
+        .collect();
+    assert_eq!(found, [Some(2), Some(1), None, Some(1)]);
+    settled(&db).await;
+    assert_eq!(world.statements.verbs(), ["SELECT"; 2]);
+}
+
+on_both_tiers!(a_writer_that_dies_after_its_commit_leaves_no_short_list);
+/// Goal: a done that is lost: until the block lapses nobody stores the list, and what is stored
+/// after that has the row. All answers on the way have it.
+async fn a_writer_that_dies_after_its_commit_leaves_no_short_list(world: World) {
+    world.create_table(page::Entity).await;
+    let db = world.db_with(short_block).await;
+    let pages = page::Repository::new(&db);
+    let others = page::Repository::new(&another(&world, &db).await);
+    pages.insert(new_page(1, 1, "first")).await.unwrap();
+    for reader in [&pages, &others] {
+        assert_eq!(shelf(reader, 1).await, [1]);
+        assert_eq!(slug(reader, 2).await, None);
+    }
+    let text = unique("last");
+    {
+        let _mine = Mine::lay(&text);
+        pages.insert(new_page(2, 1, &text)).await.unwrap_err();
+    }
+    for reader in [&others, &pages] {
+        eventually("the list is served from the cache", async || {
+            let hits = reader.stats().hint_hits;
+            assert_eq!(shelf(reader, 1).await, [1, 2]);
+            assert_eq!(slug(reader, 2).await, Some(2));
+            (reader.stats().hint_hits >= hits + 2).then_some(())
+        })
+        .await;
+    }
+}
+
+on_both_tiers!(a_row_that_is_known_to_be_absent_and_listed_is_asked_for);
+/// Goal: the same where the database makes the key, so that the absence of its row cannot be blocked
+/// before the INSERT: the list has the row even so.
+async fn a_row_that_is_known_to_be_absent_and_listed_is_asked_for(world: World) {
+    world.create_table(leaf::Entity).await;
+    let db = world.db_with(short_block).await;
+    let leaves = leaf::Repository::new(&db);
+    let leaf = |text: &str| leaf::ActiveModel {
+        tree: Set(1),
+        text: Set(text.into()),
+        ..Default::default()
+    };
+    let first = leaves.insert(leaf("first")).await.unwrap().id;
+    assert_eq!(leaves.find_by_id(first + 1).await.unwrap(), None);
+    settled(&db).await;
+    let text = unique("last");
+    {
+        let _mine = Mine::lay(&text);
+        leaves.insert(leaf(&text)).await.unwrap_err();
+    }
+    eventually("the list is served from the cache", async || {
+        let hits = leaves.stats().hint_hits;
+        let rows = leaves.find_all_by_tree(1).await.unwrap();
+        let ids: Vec<_> = rows.iter().map(|row| row.id).collect();
+        assert_eq!(ids, [first, first + 1]);
+        (leaves.stats().hint_hits > hits).then_some(())
+    })
+    .await;
+    for _ in 0..3 {
+        assert_eq!(leaves.find_all_by_tree(1).await.unwrap().len(), 2);
+    }
+}
+
+on_both_tiers!(a_row_that_cannot_be_read_back_in_a_transaction_is_listed_all_the_same);
+/// Goal: inside a transaction an INSERT is done and its row cannot be read: nobody knows its key, nor
+/// the list the database has put it into. If the caller commits all the same, everyone finds it.
+async fn a_row_that_cannot_be_read_back_in_a_transaction_is_listed_all_the_same(world: World) {
+    world.create_table(leaf::Entity).await;
+    let db = world.db().await;
+    let leaves = leaf::Repository::new(&db);
+    let leaf = |text: &str| leaf::ActiveModel {
+        text: Set(text.into()),
+        ..Default::default()
+    };
+    let first = leaves.insert(leaf("first")).await.unwrap();
+    assert_eq!(first.tree, 7);
+    assert_eq!(leaves.find_by_id(first.id + 1).await.unwrap(), None);
+    assert_eq!(leaves.find_all_by_tree(7).await.unwrap().len(), 1);
+    settled(&db).await;
+    let text = unique("last");
+    let tx = db.begin().await.unwrap();
+    {
+        let _blot = Blot::make(&text);
+        leaves.on(&tx).insert(leaf(&text)).await.unwrap_err();
+    }
+    tx.commit().await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(leaves.find_all_by_tree(7).await.unwrap().len(), 2);
+        assert!(leaves.find_by_id(first.id + 1).await.unwrap().is_some());
+    }
+}

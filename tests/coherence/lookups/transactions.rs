@@ -1,0 +1,140 @@
+//! Unique values that are swapped in a transaction, with readers while its COMMIT is under way.
+
+use cached_repo::{CommitError, Source};
+use cached_repo_tests::{Backend, Tier, World, gated::page};
+use sea_orm::{ActiveValue::Set, ConnectionTrait, TransactionTrait};
+
+use super::{new_page, pages, settled, shelf, slug};
+use crate::in_time;
+
+/// Makes every COMMIT that changed a page wait for a lock, which is held until the transaction that
+/// this gives ends.
+async fn hold_commits(world: &World) -> sea_orm::DatabaseTransaction {
+    for statement in [
+        "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+         PERFORM pg_advisory_xact_lock(4711); RETURN NULL; END $$",
+        "CREATE CONSTRAINT TRIGGER wait AFTER UPDATE ON page
+         DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION wait()",
+    ] {
+        world.raw(statement).await;
+    }
+    let lock = world.conn.begin().await.unwrap();
+    lock.execute_unprepared("SELECT pg_advisory_xact_lock(4711)")
+        .await
+        .unwrap();
+    lock
+}
+
+async fn renumber(pages: &page::Repository, id: i64, slug: i32) {
+    pages
+        .update_with(id, |page| {
+            page.slug = Set(slug);
+            page.shelf = Set(slug);
+        })
+        .await
+        .unwrap();
+}
+
+async fn a_swap_under_way(tier: Tier) {
+    let world = World::new(Backend::Postgres, tier).await;
+    let (db, pages, others) = pages(&world).await;
+    for id in [1, 2] {
+        pages
+            .insert(new_page(id, i32::try_from(id).unwrap(), "page"))
+            .await
+            .unwrap();
+    }
+    let is = async |one: i64, two: i64| {
+        for reader in [&pages, &others] {
+            assert_eq!(slug(reader, 1).await, Some(one));
+            assert_eq!(slug(reader, 2).await, Some(two));
+            assert_eq!(slug(reader, 99).await, None);
+            assert_eq!(shelf(reader, 1).await, [one]);
+            assert_eq!(shelf(reader, 2).await, [two]);
+            assert_eq!(shelf(reader, 99).await, [0; 0]);
+            let both = reader.find_by_slugs([2, 99, 1]).await.unwrap();
+            let both: Vec<_> = both
+                .iter()
+                .map(|row| row.as_ref().map(|row| row.id))
+                .collect();
+            assert_eq!(both, [Some(two), None, Some(one)]);
+        }
+    };
+    is(1, 2).await;
+    is(1, 2).await;
+    settled(&db).await;
+    let held = hold_commits(&world).await;
+    let tx = db.begin().await.unwrap();
+    renumber(&pages.on(&tx), 1, 99).await;
+    renumber(&pages.on(&tx), 2, 1).await;
+    renumber(&pages.on(&tx), 1, 2).await;
+    // Its statements block nothing: all is as before, from the cache.
+    is(1, 2).await;
+    let found = pages.find_by_slug(1).await.unwrap().unwrap();
+    assert_eq!(found.source(), Source::Shared);
+    let commit = tokio::spawn(tx.commit());
+    world.lock_waiters(1).await;
+    // Both rows and all hints are blocked: the database answers, and nothing is stored.
+    let fills = db.stats().fills;
+    is(1, 2).await;
+    is(1, 2).await;
+    let found = pages.find_by_slug(1).await.unwrap().unwrap();
+    assert_eq!(found.source(), Source::Database);
+    assert_eq!(db.stats().fills, fills);
+    held.commit().await.unwrap();
+    commit.await.unwrap().unwrap();
+    is(2, 1).await;
+    is(2, 1).await;
+}
+
+/// Goal: before, during and after a COMMIT that swaps two rows through a temporary value, readers
+/// find what the database has.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_swap_is_seen_when_it_is_committed_over_redis() {
+    in_time(a_swap_under_way(Tier::Redis)).await;
+}
+
+/// Goal: the same in the process.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_swap_is_seen_when_it_is_committed_in_the_process() {
+    in_time(a_swap_under_way(Tier::Memory)).await;
+}
+
+/// Goal: a COMMIT that the database refuses: the blocks go, and all is as before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_swap_that_is_refused_at_its_commit_leaves_all_as_it_was() {
+    in_time(async {
+        let world = World::new(Backend::Postgres, Tier::Redis).await;
+        let (db, pages, others) = pages(&world).await;
+        pages.insert(new_page(1, 1, "page")).await.unwrap();
+        for statement in [
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             RAISE EXCEPTION 'no'; END $$",
+            "CREATE CONSTRAINT TRIGGER refuse AFTER UPDATE ON page
+             DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION refuse()",
+        ] {
+            world.raw(statement).await;
+        }
+        assert_eq!(slug(&others, 5).await, None);
+        assert_eq!(shelf(&others, 5).await, [0; 0]);
+        let tx = db.begin().await.unwrap();
+        renumber(&pages.on(&tx), 1, 5).await;
+        let error = tx.commit().await.unwrap_err();
+        assert!(matches!(error, CommitError::Refused { .. }), "{error}");
+        for _ in 0..3 {
+            assert_eq!(slug(&others, 5).await, None);
+            assert_eq!(shelf(&others, 5).await, [0; 0]);
+            assert_eq!(slug(&others, 1).await, Some(1));
+            assert_eq!(shelf(&others, 1).await, [1]);
+        }
+        let _ = world.statements.take();
+        assert_eq!(shelf(&others, 1).await, [1]);
+        assert_eq!(shelf(&others, 5).await, [0; 0]);
+        assert_eq!(
+            world.statements.verbs(),
+            [""; 0],
+            "nothing is blocked any more"
+        );
+    })
+    .await;
+}
