@@ -15,8 +15,8 @@
 //! - Nobody waits while fewer than [`MAX_FLIGHTS`] reads are under way, and one of these at least
 //!   is a flight: those who wait depend on no other caller.
 //! - A reader waits at most its lane's time-out, counted from its own call, and one timer per
-//!   batch sees to it. A flight that is under way was sent before the others began to wait, so it
-//!   has ended, and takes them along, before their time is up.
+//!   batch sees to it. All have the same time-out and board in order, and a flight ends with the
+//!   last of those aboard: so it has ended, and takes along who waits, before their time is up.
 //! - A reader that goes away takes nothing with it. Whatever ends a flight (the end of the runtime
 //!   of the caller that sent it), nobody goes on waiting for it.
 //!
@@ -26,6 +26,7 @@ use std::{
     collections::{HashMap, VecDeque},
     future::poll_fn,
     hash::{BuildHasherDefault, Hasher},
+    io,
     pin::pin,
     sync::Arc,
     task::Poll,
@@ -258,20 +259,17 @@ impl Flight {
         for key in &self.keys {
             cmd.arg(key.as_str());
         }
-        // For a whole time-out, whenever the last one's is over: less silence would say nothing
-        // about the connection.
-        let reading = lane.attempt(async |mut connection| cmd.query_async(&mut connection).await);
-        let mut reading = pin!(reading);
-        let found = loop {
-            let Some(first) = self.aboard.front() else {
-                break reading.await;
-            };
-            match timeout_at(first.began + timeout, reading.as_mut()).await {
-                Ok(found) => break found,
-                Err(_) => self.time_out(Instant::now() - timeout),
+        let found = lane.attempt(async |mut connection| {
+            let mut reading = pin!(cmd.query_async(&mut connection));
+            while let Some(first) = self.aboard.front() {
+                match timeout_at(first.began + timeout, reading.as_mut()).await {
+                    Ok(found) => return found,
+                    Err(_) => self.time_out(Instant::now() - timeout),
+                }
             }
-        };
-        match found {
+            Err(io::Error::from(io::ErrorKind::TimedOut).into())
+        });
+        match found.await {
             Ok(Values(values)) if values.len() == self.keys.len() => self.deliver(values),
             Ok(_) => self.fail(&TierError::Failed("MGET: wrong number of values".into())),
             Err(error) => self.fail(&error),

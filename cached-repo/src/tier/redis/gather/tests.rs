@@ -1,151 +1,14 @@
 //! Readers against a server that answers when it is told to.
 
-use std::{future::Future, time::Duration};
+mod fixture;
+
+use std::time::Duration;
 
 use futures_util::{FutureExt, future::join_all};
-use tokio::{runtime::Handle, task::JoinHandle};
+use tokio::task::JoinHandle;
 
-use super::{
-    super::scripted::{LIMIT, Scripted},
-    *,
-};
-use crate::{clock::Clock, protocol::KeySpace, telemetry::TierStats};
-
-/// Longer than any test that is not about it.
-const NEVER: Duration = Duration::from_secs(60);
-/// So many readers are under way, and the next ones wait.
-const TAKEN: usize = MAX_FLIGHTS;
-
-struct Fixture {
-    server: Scripted,
-    gather: Arc<Gather>,
-    stats: Arc<TierStats>,
-}
-
-impl Fixture {
-    async fn new(timeout: Duration, capacity: usize) -> Self {
-        let server = Scripted::start();
-        let stats = Arc::new(TierStats::default());
-        let lane = Lane::open(server.pool(), timeout, Clock::start(), Arc::clone(&stats)).await;
-        let gather = Gather::over(lane, capacity);
-        Self {
-            server,
-            gather,
-            stats,
-        }
-    }
-
-    /// A reader in a task of its own, which has gone through or waits when this returns.
-    async fn reader(&self, key: &str) -> JoinHandle<Found> {
-        let waiting = || {
-            let queue = self.gather.queue.lock();
-            queue.alone + queue.flights + queue.waiting.len()
-        };
-        let before = waiting();
-        let (gather, key) = (Arc::clone(&self.gather), key_of(key));
-        let reader = tokio::spawn(async move { gather.get(&key).await });
-        while waiting() == before {
-            tokio::task::yield_now().await;
-        }
-        reader
-    }
-
-    async fn readers(&self, keys: &[&str]) -> Vec<JoinHandle<Found>> {
-        let mut readers = Vec::new();
-        for key in keys {
-            readers.push(self.reader(key).await);
-        }
-        readers
-    }
-
-    /// Readers that are under way and keep everyone else waiting.
-    async fn taken(&self) -> Vec<JoinHandle<Found>> {
-        let readers = self.readers(&["t"; TAKEN]).await;
-        let heard = self.server.hears(TAKEN).await;
-        assert!(heard.iter().all(|command| *command == get("t")));
-        readers
-    }
-
-    /// Readers of one batch that is under way, alone.
-    async fn batch(&self, names: &[&str]) -> Vec<JoinHandle<Found>> {
-        let taken = self.taken().await;
-        let aboard = self.readers(names).await;
-        self.server.answer_all();
-        all_found(taken, &["t"; TAKEN]).await;
-        assert_eq!(self.server.hears(1).await, [mget(names)]);
-        aboard
-    }
-
-    /// Reads until the lane has a connection again.
-    async fn recovers(&self) {
-        let key = key_of("again");
-        in_time(async {
-            loop {
-                let found = tokio::join!(self.gather.get(&key), async {
-                    tokio::time::sleep(Duration::from_millis(5)).await;
-                    if !self.server.is_answered() {
-                        self.server.answer();
-                    }
-                });
-                match found.0 {
-                    Ok(Raw(value)) => return assert_eq!(value, Some(key.to_string().into())),
-                    Err(TierError::Unavailable | TierError::Failed(_)) => {}
-                    Err(error) => panic!("{error}"),
-                }
-            }
-        })
-        .await;
-    }
-
-    async fn until_idle(&self) {
-        in_time(async {
-            loop {
-                let (flights, waiting) = {
-                    let queue = self.gather.queue.lock();
-                    (queue.alone + queue.flights, queue.waiting.len())
-                };
-                if flights == 0 {
-                    return assert_eq!(waiting, 0);
-                }
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        })
-        .await;
-    }
-}
-
-fn key_of(name: &str) -> Key {
-    KeySpace::new("test", "row").row(name)
-}
-
-fn get(name: &str) -> Vec<String> {
-    vec!["GET".into(), key_of(name).to_string()]
-}
-
-fn mget(names: &[&str]) -> Vec<String> {
-    let keys = names.iter().map(|name| key_of(name).to_string());
-    std::iter::once("MGET".into()).chain(keys).collect()
-}
-
-async fn in_time<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(LIMIT, future)
-        .await
-        .expect("a reader hangs")
-}
-
-async fn found(reader: JoinHandle<Found>) -> Found {
-    in_time(reader).await.unwrap()
-}
-
-/// Asserts that each reader is given the value of its own key.
-async fn all_found(readers: Vec<JoinHandle<Found>>, names: &[&str]) {
-    assert_eq!(readers.len(), names.len());
-    for (reader, name) in readers.into_iter().zip(names) {
-        let Raw(value) = found(reader).await.unwrap();
-        let expected = (!name.starts_with("no-")).then(|| key_of(name).to_string().into());
-        assert_eq!(value, expected, "{name}");
-    }
-}
+use self::fixture::{Fixture, NEVER, TAKEN, all_found, found, get, in_time, key_of, mget, runtime};
+use super::*;
 
 /// Goal: one reader alone pays for no task, no queue and no batch.
 #[tokio::test]
@@ -368,15 +231,37 @@ async fn each_reader_has_a_time_out_of_its_own() {
     fixture.until_idle().await;
 }
 
+/// Goal: nothing is asked for readers whose time is up when they could board.
+#[tokio::test]
+async fn a_reader_whose_time_is_up_does_not_board() {
+    let fixture = Fixture::new(NEVER, 10).await;
+    let taken = fixture.taken().await;
+    let (reply, late) = oneshot::channel();
+    fixture.gather.queue.lock().waiting.push_back(Reader {
+        key: key_of("late"),
+        began: Instant::now() - NEVER,
+        reply,
+    });
+    let next = fixture.readers(&["a"]).await;
+    fixture.server.answer();
+    assert_eq!(fixture.server.hears(TAKEN).await[TAKEN - 1], get("a"));
+    assert!(matches!(late.await, Ok(Err(TierError::Timeout(NEVER)))));
+    fixture.server.answer_all();
+    all_found(next, &["a"]).await;
+    all_found(taken, &["t"; TAKEN]).await;
+}
+
 /// Goal: readers that wait behind a silent server end in time too, though nobody sent anything
 /// for them, and that one moment of silence does not cost the connection.
 #[tokio::test]
 async fn those_who_wait_behind_a_silent_server_time_out_as_well() {
-    const TIMEOUT: Duration = Duration::from_millis(100);
-    let fixture = Fixture::new(TIMEOUT, 5_000).await;
+    const TIMEOUT: Duration = Duration::from_secs(1);
+    // More batches than there are flights.
+    const READERS: usize = 3 * MAX_FLIGHTS * KEYS_PER_MGET;
+    let fixture = Fixture::new(TIMEOUT, READERS).await;
     let taken = fixture.taken().await;
     let began = Instant::now();
-    let names: Vec<String> = (0..3 * KEYS_PER_MGET).map(|id| id.to_string()).collect();
+    let names: Vec<String> = (0..READERS).map(|id| id.to_string()).collect();
     let keys: Vec<Key> = names.iter().map(|name| key_of(name)).collect();
     let waiting = join_all(keys.iter().map(|key| fixture.gather.get(key)));
     let ended = in_time(waiting).await;
@@ -385,14 +270,14 @@ async fn those_who_wait_behind_a_silent_server_time_out_as_well() {
             .iter()
             .all(|found| matches!(found, Err(TierError::Timeout(_))))
     );
-    assert!(began.elapsed() < 10 * TIMEOUT, "{:?}", began.elapsed());
+    assert!(began.elapsed() < TIMEOUT * 3 / 2, "{:?}", began.elapsed());
     for reader in taken {
         assert!(matches!(found(reader).await, Err(TierError::Timeout(_))));
     }
     fixture.until_idle().await;
     assert_eq!(fixture.stats.snapshot().reconnects, 0);
-    let all = (TAKEN + 3 * KEYS_PER_MGET) as u64;
-    assert_eq!(fixture.stats.snapshot().timeouts, all);
+    let counted = fixture.stats.snapshot().timeouts;
+    assert_eq!(counted, (TAKEN + READERS) as u64);
 }
 
 #[tokio::test]
@@ -488,12 +373,4 @@ async fn the_end_of_a_flights_runtime_wakes_those_aboard_and_those_who_wait() {
     fixture.server.answer_all();
     all_found(taken, &["t"; TAKEN]).await;
     fixture.until_idle().await;
-}
-
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .unwrap()
 }
