@@ -239,11 +239,14 @@ fn of_fields(model: &Model, diag: &mut Diagnostics) -> Vec<Lookup> {
         }
         found.extend(index);
         for group in &field.attrs.unique_keys {
+            // SeaORM takes any text for a group; a method's name is more choosy.
+            let word = |c: char| if c.is_alphanumeric() { c } else { '_' };
+            let name: String = group.value().chars().map(word).collect();
             let position = *groups.entry(group.value()).or_insert(found.len());
             match found.get_mut(position) {
                 Some(lookup) => lookup.fields.push(at),
                 None => found.push(Lookup {
-                    name: group.value(),
+                    name,
                     fields: vec![at],
                     kind: Kind::Unique,
                     span: group.span(),

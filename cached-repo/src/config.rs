@@ -81,7 +81,8 @@ pub struct Config {
     pub max_loads: usize,
     /// How long a load waits for its turn before the read fails with
     /// [`ReadError::Overloaded`](crate::ReadError::Overloaded). Make it shorter than the time-out
-    /// of the requests that read. Default: 5 seconds.
+    /// of the requests that read, and than `lease`: a load that begins later is not stored.
+    /// Default: 2 seconds.
     #[serde(with = "humantime_serde")]
     pub load_wait: Duration,
     /// What a write does when the cache cannot be told of it. Default: [`OnCacheFailure::Proceed`].
@@ -121,7 +122,7 @@ impl Default for Config {
             cache_timeout: Duration::from_millis(100),
             cache_queue: 10_000,
             max_loads: 64,
-            load_wait: Duration::from_secs(5),
+            load_wait: Duration::from_secs(2),
             on_cache_failure: OnCacheFailure::Proceed,
             audit: 0.0,
             update_attempts: 10,

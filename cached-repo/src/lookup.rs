@@ -9,14 +9,14 @@
 //! Does not read or write anything.
 
 use sea_orm::{
-    ColumnTrait, ColumnType, DbBackend, IdenStatic,
+    ColumnTrait, ColumnType, DbBackend, IdenStatic, Iterable, PrimaryKeyToColumn,
     sea_query::{IntoValueTuple, Value},
 };
 
 use crate::{
     CachedEntity, Id, LookupKind,
     db::EntityState,
-    entity::LookupColumn,
+    entity::{LookupColumn, PrimaryKey},
     protocol::{Key, KeySpace, LookupSpace},
 };
 
@@ -60,15 +60,16 @@ impl<M: CachedEntity> EntityState<M> {
             column.normalize.is_some()
                 || is_null(value)
                 || is_enum(column)
-                || (self.compares_bytes(column) && self.value_is_exact(value))
+                || (compares_bytes(&column.column) && self.value_is_exact(value))
         });
         exact.all(|exact| exact)
     }
 
     /// Whether a row has one key text only.
     pub(crate) fn spelling_is_exact(&self, id: &Id<M>) -> bool {
-        let values = id.clone().into_value_tuple();
-        values.into_iter().all(|value| self.value_is_exact(&value))
+        let columns = PrimaryKey::<M>::iter().map(PrimaryKeyToColumn::into_column);
+        let mut values = columns.zip(id.clone().into_value_tuple());
+        values.all(|(column, value)| compares_bytes(&column) && self.value_is_exact(&value))
     }
 
     /// Whether the database calls nothing equal to the value that is spelt otherwise. MySQL and
@@ -92,16 +93,16 @@ impl<M: CachedEntity> EntityState<M> {
             other => format!("{other:?}").starts_with("Uuid("),
         }
     }
+}
 
-    /// Whether the column's type leaves texts as they are: not padded, not compared by rules of
-    /// its own like PostgreSQL's `citext`.
-    fn compares_bytes(&self, column: &LookupColumn<M>) -> bool {
-        let definition = column.column.def();
-        !matches!(
-            definition.get_column_type(),
-            ColumnType::Char(_) | ColumnType::Custom(_)
-        )
-    }
+/// Whether the column's type leaves texts as they are: not padded, not compared by rules of its
+/// own like PostgreSQL's `citext`.
+fn compares_bytes(column: &impl ColumnTrait) -> bool {
+    let definition = column.def();
+    !matches!(
+        definition.get_column_type(),
+        ColumnType::Char(_) | ColumnType::Custom(_)
+    )
 }
 
 /// Whether the database has a list of the column's values, and gives them back as they are spelt

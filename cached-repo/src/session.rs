@@ -84,7 +84,8 @@ impl Session {
 
     /// Begins a nested transaction. Until it has ended, statements of this one are refused.
     pub(crate) async fn savepoint(&self) -> Result<DatabaseTransaction, DbErr> {
-        let conn = self.conn.read().await;
+        // Alone: a statement that ran beside it might end up inside the savepoint.
+        let conn = self.conn.write().await;
         let conn = conn.as_ref().ok_or_else(ended)?;
         self.ready().await?;
         // One that fails midway may have rolled this one back.
@@ -182,8 +183,11 @@ impl Session {
     /// Learns from a statement that failed.
     fn failed(&self, error: &DbErr) {
         // PostgreSQL refuses everything after an error, and answers a COMMIT with a rollback.
-        // MySQL rolls all of it back on a deadlock, and then commits each statement by itself.
-        let deadlock = || sql_state(error).is_some_and(|state| state == "40001");
+        // MySQL and MariaDB roll all of it back on a deadlock, and then commit each statement by
+        // itself; so they may for errors that have no SQLSTATE of their own, as MariaDB does when
+        // a row has changed since the snapshot (1020).
+        let deadlock =
+            || sql_state(error).is_some_and(|state| state == "40001" || state == "HY000");
         match self.backend {
             DbBackend::Postgres => self.doom(),
             DbBackend::MySql if deadlock() => {

@@ -432,6 +432,20 @@ fn an_invalidation_from_outside_voids_the_puts_in_flight() {
     assert_eq!(world.served(), None);
 }
 
+/// Goal: writes without a version overlap one after another, as on a busy index key, and each takes
+/// its own claim away, also one that another has voided.
+#[test]
+fn writes_that_void_each_other_leave_no_claim_behind() {
+    let mut world = World::default();
+    world.block(0);
+    for who in 1..200 {
+        assert_eq!(world.block(who), Blocked::Held, "write {who}");
+        assert_eq!(world.invalidate(who - 1, 0), Published::Invalidated);
+    }
+    assert_eq!(world.invalidate(199, 0), Published::Invalidated);
+    assert_eq!(world.lease(1_000), Leased::Granted);
+}
+
 /// Goal: the number of writes in flight is bounded, and full means "not now", not "unprotected".
 #[test]
 fn too_many_writers_are_turned_away_and_lapse() {

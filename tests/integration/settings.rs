@@ -157,7 +157,7 @@ fn what_is_left_out_has_its_default() {
         assert_eq!(config.keep, Duration::from_secs(30));
         assert_eq!(config.cache_timeout, Duration::from_millis(100));
         assert_eq!((config.cache_queue, config.max_loads), (10_000, 64));
-        assert_eq!(config.load_wait, Duration::from_secs(5));
+        assert_eq!(config.load_wait, Duration::from_secs(2));
         assert_eq!(config.on_cache_failure, OnCacheFailure::Proceed);
         assert_eq!(config.audit, 0.0);
         assert_eq!(config.update_attempts, 10);

@@ -315,7 +315,7 @@ pub fn done(cell: &mut Cell, now: Timestamp, request: Done) -> Published {
     let mut others = Vec::new();
     if let Some(Stored { entry, .. }) = cell {
         for writer in entry.claims.writers() {
-            if writer.token == request.token {
+            if writer.token.is_of(&request.token) {
                 own = Some(*writer);
             } else {
                 others.push(*writer);
@@ -328,7 +328,7 @@ pub fn done(cell: &mut Cell, now: Timestamp, request: Done) -> Published {
         // The row has changed in a way that no version orders against these writes, perhaps after
         // they have read what they would put. Their blocks stand, their puts do not.
         for writer in &mut others {
-            writer.token = Token::VOID;
+            writer.token = writer.token.voided();
         }
     }
     let known = cell
@@ -349,7 +349,8 @@ pub fn done(cell: &mut Cell, now: Timestamp, request: Done) -> Published {
             return Published::Superseded;
         }
         Outcome::Put { version, value, .. }
-            if known <= version && own.is_some_and(|own| own.until > now) =>
+            if known <= version
+                && own.is_some_and(|own| own.until > now && !own.token.is_void()) =>
         {
             let claims = Claims::from_writers(others);
             let kept = expiry_of(cell, &claims);

@@ -20,9 +20,9 @@ impl Token {
     /// Bytes of a token in an entry.
     pub const LEN: usize = 11;
 
-    /// The token of a write that may no longer put its row. No attempt has it: it is not spelt in
-    /// the digits of [`from_bits`](Self::from_bits).
-    pub const VOID: Self = Self([b'*'; Self::LEN]);
+    /// What the token of a write ends with that may no longer put its row; no digit of
+    /// [`from_bits`](Self::from_bits).
+    const VOID: u8 = b'*';
 
     /// A token that no other attempt has: 64 bits of a counter under a SipHash key that the
     /// operating system drew for this process.
@@ -41,6 +41,23 @@ impl Token {
             *digit = DIGITS[(bits >> (6 * at)) as usize & 63];
         }
         Self(text)
+    }
+
+    /// The token of the same attempt, once it may no longer put its row.
+    #[must_use]
+    pub fn voided(mut self) -> Self {
+        self.0[Self::LEN - 1] = Self::VOID;
+        self
+    }
+
+    /// Whether its attempt may no longer put its row.
+    pub(crate) fn is_void(&self) -> bool {
+        self.0[Self::LEN - 1] == Self::VOID
+    }
+
+    /// Whether it is this attempt's, void or not.
+    pub(crate) fn is_of(&self, attempt: &Self) -> bool {
+        self == attempt || *self == attempt.voided()
     }
 
     pub(crate) fn from_bytes(bytes: [u8; Self::LEN]) -> Self {

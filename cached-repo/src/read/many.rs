@@ -183,10 +183,10 @@ impl<M: CachedEntity> Many<'_, M> {
     async fn claim(&self, missed: &Missed<M>) -> Ask<M> {
         let query = &missed.query;
         if self.policy.fresh {
-            let trusted = !self.is_inside() && !self.state.core.pending.distrusts(&query.key);
-            return Ask::Load(match trusted {
-                true => query.place().lease_anew().await,
-                false => None,
+            return Ask::Load(match self.is_inside() {
+                true => None,
+                // Also of a row that is owed an invalidation, which this repairs.
+                false => query.place().lease_anew().await,
             });
         }
         let Some(reason) = missed.reason else {

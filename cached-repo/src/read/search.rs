@@ -100,16 +100,16 @@ impl<M: CachedEntity> Search<M> {
     /// Finds the rows, through the nearest place that may be trusted.
     pub(crate) async fn find(&self) -> Rows<M> {
         let stats = &self.state.stats;
-        if self.is_inside() || self.is_distrusted() {
+        if self.is_inside() {
             stats.bypasses.add(1);
-            return if self.is_inside() || self.policy.fresh {
-                self.select().await
-            } else {
-                self.board(None).await
-            };
+            return self.select().await;
         }
         if self.policy.fresh {
             return self.find_fresh().await;
+        }
+        if self.is_distrusted() {
+            stats.bypasses.add(1);
+            return self.board(None).await;
         }
         match self.follow(self.look().await).await? {
             Ok(rows) => Ok(rows),

@@ -127,7 +127,7 @@ impl<M: CachedEntity> Searches<'_, M> {
         found: &mut HashMap<Key, Cached<M>>,
     ) -> Result<(), ReadError> {
         let leases = missed.iter().map(async |(search, want)| {
-            if self.policy.fresh && !search.is_inside() && !search.is_distrusted() {
+            if self.policy.fresh && !search.is_inside() {
                 return match search.place().lease_anew().await {
                     Some(tenure) => Answer::Granted(tenure),
                     None => Answer::Unknown,

@@ -108,12 +108,16 @@ impl<M: CachedEntity> EntityState<M> {
         if let Scope::Transaction(_) = scope {
             return Ok(None);
         }
-        self.core.loads.admit().await.map(Some).map_err(|_| {
-            self.stats.loads_refused.add(1);
-            ReadError::Overloaded {
-                entity: self.name.clone(),
-            }
-        })
+        let permit = self.core.loads.admit().await;
+        permit.map(Some).map_err(|_| self.overloaded())
+    }
+
+    /// A load that has waited for its turn for too long.
+    pub(super) fn overloaded(&self) -> ReadError {
+        self.stats.loads_refused.add(1);
+        ReadError::Overloaded {
+            entity: self.name.clone(),
+        }
     }
 
     fn failed(&self, source: DbErr) -> ReadError {

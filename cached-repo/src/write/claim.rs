@@ -269,6 +269,16 @@ impl Claim {
         }
         // What could not be told is owed.
         let _ = self.invalidate_entities().await;
+        if !self.entities.is_empty() {
+            let (core, tasks) = (Arc::clone(&self.core), self.core.tasks.clone());
+            tasks.spawn(async move {
+                tokio::time::sleep_until(late).await;
+                for prefix in &self.entities {
+                    // What could not be told is owed.
+                    let _ = invalidate_all(&core, prefix).await;
+                }
+            });
+        }
     }
 
     /// Remembers what the tier is to be told, at once or at `due`.
@@ -320,7 +330,7 @@ impl Cover {
         Self {
             core: Arc::clone(core),
             keys: Vec::new(),
-            token: Token::VOID,
+            token: Token::fresh(),
         }
     }
 

@@ -30,24 +30,22 @@ pub(crate) async fn invalidate<M: CachedEntity>(
     }
     let mut journal = Journal::default();
     journal.note(state.keys.row(id.clone()), state.raw_change());
+    let claim = Claim::on(&state.core, journal);
+    if M::lookups().is_empty() {
+        return Ok(claim.publish().await?);
+    }
     let row = Row {
         state: Arc::clone(state),
         id,
     };
-    match row.found_by(Executor::Pool(&state.core.conn)).await {
-        Ok(found_by) => {
-            for (key, change) in found_by {
-                journal.note(key, change);
-            }
-        }
-        Err(source) => {
-            // Nobody knows what the row is found by now, so all that is known goes.
-            claim::invalidate_all(&state.core, state.keys.prefix()).await?;
-            return Err(CacheError::Database { source });
-        }
-    }
-    Claim::on(&state.core, journal).publish().await?;
-    Ok(())
+    // The row's own entry first, which needs no statement. In a task of its own, so that the rest
+    // follows if the caller goes away.
+    let told = state.core.tasks.spawn(async move {
+        let told = claim.publish().await;
+        row.invalidate_hints().await.and(told.map_err(Into::into))
+    });
+    let aborted = |_| TierError::Failed("the runtime was shut down".into());
+    told.await.map_err(aborted)?
 }
 
 /// Makes every entry of the entity a tombstone, now or later.
@@ -89,6 +87,28 @@ pub(super) fn invalidated_by_hand<M: CachedEntity>(
 struct Row<M: CachedEntity> {
     state: Arc<EntityState<M>>,
     id: Id<M>,
+}
+
+impl<M: CachedEntity> Row<M> {
+    /// Makes the entries of what the row is found by now tombstones.
+    async fn invalidate_hints(&self) -> Result<(), CacheError> {
+        let core = &self.state.core;
+        match self.found_by(Executor::Pool(&core.conn)).await {
+            Ok(found_by) => {
+                let mut journal = Journal::default();
+                for (key, change) in found_by {
+                    journal.note(key, change);
+                }
+                Ok(Claim::on(core, journal).publish().await?)
+            }
+            Err(source) => {
+                // Nobody knows what the row is found by now, so all that is known goes. What could
+                // not be told is owed.
+                let _ = claim::invalidate_all(core, self.state.keys.prefix()).await;
+                Err(CacheError::Database { source })
+            }
+        }
+    }
 }
 
 impl<M: CachedEntity> Reread for Row<M> {

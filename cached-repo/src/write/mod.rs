@@ -77,8 +77,9 @@ pub(crate) async fn row<M: CachedEntity>(
             }
             _ => commit::insert(&state, &conn, &mut stake, active).await,
         };
+        let settled = stake.settle(sql).await;
         cover.dismiss();
-        let (row, pending) = stake.settle(sql).await?;
+        let (row, pending) = settled?;
         let row = ActiveModelOf::<M>::after_save(row, &conn, verb == Verb::Insert)
             .await
             .map_err(|source| WriteError::AfterHook {
@@ -114,8 +115,9 @@ pub(crate) async fn delete<M: CachedEntity>(
         let mut stake = Stake::out(&state, &scope, Touched::row(key)).await?;
         let cover = stake.cover();
         let sql = commit::delete(&state, &conn, &mut stake, &row, active.clone()).await;
+        let settled = stake.settle(sql).await;
         cover.dismiss();
-        stake.settle(sql).await?;
+        settled?;
         active
             .after_delete(&conn)
             .await
@@ -140,8 +142,9 @@ pub(crate) async fn delete_by_id<M: CachedEntity>(
         let mut stake = Stake::out(&state, &scope, touched).await?;
         let cover = stake.cover();
         let sql = commit::delete_by_id(&state, &conn, &mut stake, id).await;
+        let settled = stake.settle(sql).await;
         cover.dismiss();
-        match stake.settle(sql).await {
+        match settled {
             Ok((row, _)) => Ok(Some(row)),
             Err(WriteError::NotFound { .. }) => Ok(None),
             Err(error) => Err(error),

@@ -5,7 +5,7 @@
 //!
 //! Does not tell the cache.
 
-use sea_orm::{ActiveModelTrait, ActiveValue};
+use sea_orm::{ActiveModelTrait, ActiveValue, IdenStatic};
 
 use super::Verb;
 use crate::{ActiveModelOf, CachedEntity, LookupDef, db::EntityState, protocol::Key};
@@ -52,7 +52,7 @@ impl Touched {
             }
             touched.lookups.push(at);
             let values = lookup.columns.iter().map(|column| {
-                let known = !is_the_databases::<M>(&column.column);
+                let known = !is_the_databases::<M>(verb, &column.column);
                 match active.get(column.column) {
                     ActiveValue::Set(value) if known => Some(value),
                     // The version check makes sure that it is still so.
@@ -79,12 +79,18 @@ fn may_change<M: CachedEntity>(
 ) -> bool {
     verb == Verb::Insert
         || lookup.columns.iter().any(|column| {
-            is_the_databases::<M>(&column.column)
+            is_the_databases::<M>(verb, &column.column)
                 || matches!(active.get(column.column), ActiveValue::Set(_))
         })
 }
 
-/// Whether the column may hold something else than what was sent.
-fn is_the_databases<M: CachedEntity>(column: &crate::ColumnOf<M>) -> bool {
-    M::is_generated(column) || M::DEFINITION.options.reload_after_write
+/// Whether the column may hold something else than what was sent; an update raises the version.
+fn is_the_databases<M: CachedEntity>(verb: Verb, column: &crate::ColumnOf<M>) -> bool {
+    let is_version = || {
+        let version = M::version_column();
+        version.is_some_and(|version| version.as_str() == column.as_str())
+    };
+    M::is_generated(column)
+        || M::DEFINITION.options.reload_after_write
+        || (verb == Verb::Update && is_version())
 }

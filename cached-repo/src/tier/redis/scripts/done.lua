@@ -10,13 +10,13 @@ local own, others, known = nil, {}, ZERO
 if entry then
   known = entry.floor
   for _, writer in ipairs(entry.writers) do
-    if writer.token == token then own = writer else others[#others + 1] = writer end
+    if writer.token == token or writer.token == voided(token) then own = writer else others[#others + 1] = writer end
   end
 end
 if outcome == 'I' and (not own or version == ZERO) then
   -- The row has changed in a way that no version orders against these writes, perhaps after they
   -- have read what they would put. Their blocks stand, their puts do not.
-  for _, writer in ipairs(others) do writer.text = VOID .. writer.text:sub(TOKEN + 1) end
+  for _, writer in ipairs(others) do writer.text = voided(writer.text) end
 end
 local function disown()
   if own then reclaim(entry, claims_of(others)) end
@@ -32,7 +32,7 @@ if outcome == 'U' and entry and entry.kind == 'V' and known > version then
   disown()
   return { 'superseded', now }
 end
-if outcome ~= 'I' and known <= version and own and own.deadline > now then
+if outcome ~= 'I' and known <= version and own and own.token == token and own.deadline > now then
   hold('V', version, tonumber(ARGV[5]), ARGV[6], ARGV[7], claims_of(others), ARGV[9],
     math.max(now + tonumber(ARGV[8]), kept))
   return { 'put', now }

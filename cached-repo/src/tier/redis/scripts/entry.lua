@@ -5,8 +5,8 @@
 local key = KEYS[1]
 local HEADER, TOKEN, SLOT = 58, 11, 24
 local ZERO = string.rep('0', 19)
--- The token of a write that may no longer put its row.
-local VOID = string.rep('*', TOKEN)
+-- The token of a write, or its whole claim, once it may no longer put its row.
+local function voided(text) return text:sub(1, TOKEN - 1) .. '*' .. text:sub(TOKEN + 1) end
 
 local function digits(width, number) return string.format('%0' .. width .. '.0f', number) end
 local function slot(token, deadline) return token .. digits(13, deadline) end
