@@ -31,6 +31,8 @@ mod expanded;
 mod hostile_names;
 #[path = "ui/pass/keys.rs"]
 mod keys;
+#[path = "ui/pass/lookups.rs"]
+mod lookups;
 #[path = "ui/pass/macro_made.rs"]
 mod macro_made;
 #[path = "ui/pass/narrow_visibility.rs"]

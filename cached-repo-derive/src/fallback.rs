@@ -7,6 +7,8 @@ use crate::model::{Codec, Model, Versioning};
 
 /// Removes from the model what the errors may be about.
 pub(crate) fn neutralise(model: &mut Model) {
+    // The methods stay, what they are based on may be what is wrong.
+    model.mistaken = true;
     // Without the mistake the model may have been versioned: its callers are not to blame.
     model.versioning = Versioning::Unknown;
     for field in &mut model.fields {

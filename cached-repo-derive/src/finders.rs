@@ -13,7 +13,7 @@ use crate::{
 
 /// The runtime's view of the lookups.
 pub(crate) fn definitions(model: &Model) -> TokenStream {
-    if model.lookups.is_empty() {
+    if model.lookups.is_empty() || model.mistaken {
         return TokenStream::new();
     }
     let lookups = model.lookups.iter().map(|lookup| {

@@ -3,12 +3,12 @@
 //!
 //! Every mistake drops the lookup it is about and spares the others.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, num::NonZeroUsize};
 
-use proc_macro2::Span;
+use proc_macro2::{Span, TokenStream};
 use syn::{
     GenericArgument, Ident, LitInt, LitStr, PathArguments, Token, Type, ext::IdentExt,
-    parenthesized, punctuated::Punctuated, spanned::Spanned, token::Paren,
+    parenthesized, parse::ParseStream, punctuated::Punctuated, spanned::Spanned, token::Paren,
 };
 
 use crate::{
@@ -18,6 +18,8 @@ use crate::{
     option::{Given, skip_value},
 };
 
+/// What may stand beside the columns.
+const SETTINGS: &[&str] = &["max_rows", "name"];
 /// Names that the repository has already.
 const TAKEN: &[&str] = &["find_by_id", "find_by_ids"];
 
@@ -70,99 +72,111 @@ pub(crate) fn wanted(given: &Given<'_>, kind: Kind, diag: &mut Diagnostics) -> O
         name: None,
         kind,
     };
+    let (name, example) = (given.key.name, given.key.example);
+    let on_the_struct = example.contains('(');
     let input = given.meta.input;
     if !input.peek(Paren) {
-        given.flag(diag);
-        return Some(wanted);
+        let rest = skip_value(input);
+        if rest.is_empty() {
+            return Some(wanted);
+        }
+        let instead = match on_the_struct {
+            true => format!("takes its columns in parentheses: write `{example}`"),
+            false => format!("takes no value: write `{name}` alone"),
+        };
+        diag.error(rest, format!("`{name}` {instead}"));
+        return (!on_the_struct).then_some(wanted);
     }
-    let mut sound = true;
     let read = || {
         let content;
         parenthesized!(content in input);
+        let read = wanted.arguments(&content, diag);
+        // What is left would be another error.
+        content.parse::<TokenStream>()?;
+        read
+    };
+    if let Err(error) = { read }() {
+        let (what, example) = match (on_the_struct, kind) {
+            (true, _) => ("columns and settings", example),
+            (false, Kind::Unique) => ("settings", "unique(name = \"handle\")"),
+            (false, Kind::Index { .. }) => ("settings", "index(max_rows = 100)"),
+        };
+        diag.error_at(
+            error.span(),
+            format!("`{name}` takes {what} with commas between them: write `{example}`"),
+        );
+        return (!on_the_struct).then_some(wanted);
+    }
+    // Whatever is wrong with a setting, the method is there for its callers.
+    Some(wanted)
+}
+
+impl Wanted {
+    /// Reads columns and settings.
+    fn arguments(&mut self, content: ParseStream<'_>, diag: &mut Diagnostics) -> syn::Result<()> {
         while !content.is_empty() {
             let word = content.call(Ident::parse_any)?;
             if !content.peek(Token![=]) {
-                wanted.columns.push(word);
+                self.columns.push(word);
             } else {
                 content.parse::<Token![=]>()?;
-                sound &= wanted.setting(&word, &content, diag)?;
+                self.setting(&word, content, diag);
             }
             if !content.is_empty() {
                 content.parse::<Token![,]>()?;
             }
         }
-        syn::Result::Ok(())
-    };
-    if let Err(error) = { read }() {
-        diag.error_at(
-            error.span(),
-            format!(
-                "`{}` takes columns and settings with commas between them: write `{}`",
-                given.key.name, given.key.example
-            ),
-        );
-        skip_value(input);
-        return None;
+        Ok(())
     }
-    sound.then_some(wanted)
-}
 
-impl Wanted {
-    /// Reads `max_rows = 100` or `name = "…"`; says whether it made sense.
-    fn setting(
-        &mut self,
-        word: &Ident,
-        content: syn::parse::ParseStream<'_>,
-        diag: &mut Diagnostics,
-    ) -> syn::Result<bool> {
+    /// Reads `max_rows = 100` or `name = "…"`, behind the `=`.
+    fn setting(&mut self, word: &Ident, content: ParseStream<'_>, diag: &mut Diagnostics) {
+        let value = skip_value(content);
+        // On the value, or where it should be.
+        let wrong = |message: &str| match value.is_empty() {
+            true => syn::Error::new(word.span(), message),
+            false => syn::Error::new_spanned(&value, message),
+        };
         match (word.to_string().as_str(), self.kind) {
             ("name", _) => {
-                let name: LitStr = content.parse()?;
-                match name.parse::<Ident>() {
+                let name = syn::parse2::<LitStr>(value.clone());
+                match name.and_then(|name| name.parse::<Ident>()) {
                     Ok(ident) => self.name = Some(ident),
-                    Err(_) => {
-                        diag.error(
-                            name,
-                            "`name` is what follows `find_by_` in the method's name: write \
-                             `name = \"handle\"`",
-                        );
-                        return Ok(false);
-                    }
+                    Err(_) => diag.push(wrong(
+                        "`name` is what follows `find_by_` in the method's name: write \
+                         `name = \"handle\"`",
+                    )),
                 }
             }
             ("max_rows", Kind::Index { .. }) => {
-                let number: LitInt = content.parse()?;
-                match number.base10_parse::<usize>() {
-                    Ok(rows) if rows > 0 => {
+                let rows = syn::parse2::<LitInt>(value.clone());
+                match rows.and_then(|rows| rows.base10_parse::<NonZeroUsize>()) {
+                    Ok(rows) => {
                         self.kind = Kind::Index {
-                            max_rows: Some(rows),
+                            max_rows: Some(rows.get()),
                         }
                     }
-                    _ => {
-                        diag.error(
-                            number,
-                            "`max_rows` is how many rows of one search are kept: write \
-                             `max_rows = 100`",
-                        );
-                        return Ok(false);
-                    }
+                    Err(_) => diag.push(wrong(
+                        "`max_rows` is how many rows of one search are kept: write \
+                         `max_rows = 100`",
+                    )),
                 }
             }
             ("max_rows", Kind::Unique) => {
-                skip_value(content);
                 diag.error(word, "a unique lookup finds one row: remove `max_rows`");
-                return Ok(false);
             }
             (other, _) => {
-                skip_value(content);
+                let hint = match did_you_mean(other, SETTINGS.iter().copied()) {
+                    Some(meant) => format!("; did you mean `{meant}`?"),
+                    None => String::new(),
+                };
+                let expected = list(SETTINGS.iter().copied());
                 diag.error(
                     word,
-                    format!("unknown setting `{other}`, expected one of `max_rows` and `name`"),
+                    format!("unknown setting `{other}`, expected one of {expected}{hint}"),
                 );
-                return Ok(false);
             }
         }
-        Ok(true)
     }
 }
 
@@ -205,7 +219,6 @@ fn of_fields(model: &Model, diag: &mut Diagnostics) -> Vec<Lookup> {
                     column,
                     "on a field there are no columns to list: move this to the struct",
                 );
-                continue;
             }
             if is_only_key(field) {
                 diag.error_at(
@@ -225,7 +238,6 @@ fn of_fields(model: &Model, diag: &mut Diagnostics) -> Vec<Lookup> {
                     field.ident.unraw()
                 ),
             );
-            continue;
         }
         match (unique, field.attrs.sea_unique) {
             (Some(unique), _) => found.push(unique),
@@ -239,14 +251,11 @@ fn of_fields(model: &Model, diag: &mut Diagnostics) -> Vec<Lookup> {
         }
         found.extend(index);
         for group in &field.attrs.unique_keys {
-            // SeaORM takes any text for a group; a method's name is more choosy.
-            let word = |c: char| if c.is_alphanumeric() { c } else { '_' };
-            let name: String = group.value().chars().map(word).collect();
             let position = *groups.entry(group.value()).or_insert(found.len());
             match found.get_mut(position) {
                 Some(lookup) => lookup.fields.push(at),
                 None => found.push(Lookup {
-                    name,
+                    name: method_part(&group.value()),
                     fields: vec![at],
                     kind: Kind::Unique,
                     span: group.span(),
@@ -255,6 +264,16 @@ fn of_fields(model: &Model, diag: &mut Diagnostics) -> Vec<Lookup> {
         }
     }
     found
+}
+
+/// The name of a group of SeaORM's, which is part of an index's name and may be any text, as part
+/// of a method's.
+fn method_part(group: &str) -> String {
+    let plain = |letter: char| match letter == '_' || letter.is_alphanumeric() {
+        true => letter,
+        false => '_',
+    };
+    group.chars().map(plain).collect()
 }
 
 fn of_struct(model: &Model, wanted: &Wanted, diag: &mut Diagnostics) -> Option<Lookup> {

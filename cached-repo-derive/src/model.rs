@@ -21,6 +21,8 @@ pub(crate) struct Model {
     pub(crate) versioning: Versioning,
     /// What rows are found by besides their key.
     pub(crate) lookups: Vec<Lookup>,
+    /// There was a mistake: what is expanded is for the compiler, and never runs.
+    pub(crate) mistaken: bool,
 }
 
 /// One field of the struct.
@@ -76,6 +78,7 @@ impl Model {
             fields,
             versioning,
             lookups: Vec::new(),
+            mistaken: false,
         };
         model.lookups = lookup::collect(&model, diag);
         Some(model)

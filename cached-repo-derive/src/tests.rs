@@ -16,11 +16,15 @@ fn the_expansion_of_a_representative_model_is_the_checked_in_one() {
     let model = quote! {
         #[sea_orm(table_name = "user")]
         #[cached(ttl = "10m", negative_ttl = "1500ms", name = "person", repository = "Users")]
+        #[cached(unique(team_id, r#type, name = "role"))]
         pub struct Model {
             #[sea_orm(primary_key)]
             pub id: i64,
             #[sea_orm(column_name = "mail", unique)]
+            #[cached(normalize = "str::to_lowercase")]
             pub email: String,
+            #[cached(index(max_rows = 100))]
+            pub team_id: i64,
             pub r#type: Option<Kind>,
             #[cached(with = "crate::codec::tags")]
             pub tags: Tags,
@@ -62,6 +66,24 @@ fn the_twin_of_a_dense_model_expands_to_nothing() {
         }
     };
     assert!(cached_entity(twin).is_empty());
+}
+
+/// Goal: the name of a group is any text to SeaORM, and a method's name is not.
+#[test]
+fn the_name_of_a_unique_group_becomes_part_of_a_method_whatever_it_is() {
+    let expansion = cached_entity(quote! {
+        pub struct Model {
+            #[sea_orm(primary_key)]
+            pub id: i64,
+            #[sea_orm(unique_key = "user-email 1")]
+            pub team: i64,
+            #[sea_orm(unique_key = "user-email 1")]
+            pub email: i64,
+        }
+    });
+    let text = expansion.to_string();
+    assert!(text.contains("async fn find_by_user_email_1 ("), "{text}");
+    assert!(text.contains("async fn find_by_user_email_1s ("), "{text}");
 }
 
 /// The columns that the expansion hands to `fingerprint`.

@@ -8,6 +8,7 @@ const _: () = {
     impl __Columns {
         const id: __cached::Column<i64> = __cached::Column::<i64>::new("id");
         const email: __cached::Column<String> = __cached::Column::<String>::new("mail");
+        const team_id: __cached::Column<i64> = __cached::Column::<i64>::new("team_id");
         const r#type: __cached::Column<Option<Kind>> = __cached::Column::<
             Option<Kind>,
         >::new("type");
@@ -25,6 +26,7 @@ const _: () = {
                 &[
                     "id:i64",
                     "mail:String",
+                    "team_id:i64",
                     "type:Option<Kind>",
                     "tags:Tags with crate::codec::tags",
                     "version:i64",
@@ -53,6 +55,30 @@ const _: () = {
                     columns: &[
                         __cached::LookupColumn {
                             column: __cached::ColumnOf::<Self>::Email,
+                            normalize: ::core::option::Option::Some(str::to_lowercase),
+                        },
+                    ],
+                    kind: __cached::LookupKind::Unique,
+                },
+                __cached::LookupDef {
+                    columns: &[
+                        __cached::LookupColumn {
+                            column: __cached::ColumnOf::<Self>::TeamId,
+                            normalize: ::core::option::Option::None,
+                        },
+                    ],
+                    kind: __cached::LookupKind::Index {
+                        max_rows: ::core::option::Option::Some(100usize),
+                    },
+                },
+                __cached::LookupDef {
+                    columns: &[
+                        __cached::LookupColumn {
+                            column: __cached::ColumnOf::<Self>::TeamId,
+                            normalize: ::core::option::Option::None,
+                        },
+                        __cached::LookupColumn {
+                            column: __cached::ColumnOf::<Self>::Type,
                             normalize: ::core::option::Option::None,
                         },
                     ],
@@ -71,6 +97,7 @@ const _: () = {
         ) -> ::core::result::Result<(), __cached::RowError> {
             row.field(&__Columns::id, &self.id)?;
             row.field(&__Columns::email, &self.email)?;
+            row.field(&__Columns::team_id, &self.team_id)?;
             row.field(&__Columns::r#type, &self.r#type)?;
             row.field(&__Columns::tags, &self.tags)?;
             row.field(&__Columns::version, &self.version)?;
@@ -82,6 +109,7 @@ const _: () = {
             ::core::result::Result::Ok(Self {
                 id: row.field(&__Columns::id)?,
                 email: row.field(&__Columns::email)?,
+                team_id: row.field(&__Columns::team_id)?,
                 r#type: row.field(&__Columns::r#type)?,
                 tags: row.field(&__Columns::tags)?,
                 draft: ::core::default::Default::default(),
@@ -173,5 +201,61 @@ impl Users {
         );
         let values = ::core::iter::Iterator::collect(values);
         ::cached_repo::__private::find_each(&self.0, 0usize, values).await
+    }
+    /// Reads the rows with this `team_id` through the cache, ordered by primary key.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn find_all_by_team_id(
+        &self,
+        team_id: i64,
+    ) -> ::core::result::Result<
+        ::std::vec::Vec<::cached_repo::Cached<Model>>,
+        ::cached_repo::ReadError,
+    > {
+        let values = ::std::vec::Vec::from([
+            ::core::convert::Into::<::cached_repo::__private::Value>::into(team_id),
+        ]);
+        ::cached_repo::__private::find_all(&self.0, 1usize, values).await
+    }
+    /// Reads the row with this `team_id` and `type` through the cache; `None` if there is none.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn find_by_role(
+        &self,
+        team_id: i64,
+        r#type: Kind,
+    ) -> ::core::result::Result<
+        ::core::option::Option<::cached_repo::Cached<Model>>,
+        ::cached_repo::ReadError,
+    > {
+        let values = ::std::vec::Vec::from([
+            ::core::convert::Into::<::cached_repo::__private::Value>::into(team_id),
+            ::core::convert::Into::<::cached_repo::__private::Value>::into(r#type),
+        ]);
+        ::cached_repo::__private::find_one(&self.0, 2usize, values).await
+    }
+    /// Reads the rows with these `team_id` and `type` through the cache, in the order asked: one question to the cache, and one statement for the rows that it does not know.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn find_by_roles(
+        &self,
+        values: impl ::core::iter::IntoIterator<Item = (i64, Kind)>,
+    ) -> ::core::result::Result<
+        ::std::vec::Vec<::core::option::Option<::cached_repo::Cached<Model>>>,
+        ::cached_repo::ReadError,
+    > {
+        let values = ::core::iter::IntoIterator::into_iter(values);
+        let values = ::core::iter::Iterator::map(
+            values,
+            |(team_id, r#type)| ::std::vec::Vec::from([
+                ::core::convert::Into::<::cached_repo::__private::Value>::into(team_id),
+                ::core::convert::Into::<::cached_repo::__private::Value>::into(r#type),
+            ]),
+        );
+        let values = ::core::iter::Iterator::collect(values);
+        ::cached_repo::__private::find_each(&self.0, 2usize, values).await
     }
 }

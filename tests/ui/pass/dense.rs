@@ -84,7 +84,12 @@ pub mod post {
         #[sea_orm(primary_key)]
         pub id: i64,
         /// The author's.
+        #[cached(index)]
+        #[sea_orm(unique_key = "place")]
         pub user_id: i64,
+        /// Unique for each author.
+        #[sea_orm(unique_key = "place")]
+        pub number: i32,
         /// From one.
         #[sea_orm(belongs_to, from = "user_id", to = "id")]
         pub user: BelongsTo<super::user::Entity>,
@@ -112,4 +117,17 @@ fn what_serde_hides_is_still_cached() {
         version: 7,
     };
     assert_eq!(crate::through_the_cache(&ada), ada);
+}
+
+/// What is unique to `SeaORM` is found by.
+#[expect(dead_code, reason = "it only has to compile")]
+pub async fn finders(
+    users: &user::Repository,
+    profiles: &profile::Repository,
+    posts: &post::Repository,
+) {
+    let _ = users.find_by_email("ada@example.com").await;
+    let _ = profiles.find_by_user_ids([1, 2]).await;
+    let _ = posts.find_by_place(1, 2).await;
+    let _ = posts.find_all_by_user_id(1).await;
 }

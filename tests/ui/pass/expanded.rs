@@ -20,8 +20,12 @@ impl EntityName for Entity {
 pub struct Model {
     /// The key.
     pub id: i64,
-    /// A column.
+    /// Unique.
+    #[cached(unique)]
     pub name: String,
+    /// A list.
+    #[cached(index(max_rows = 10))]
+    pub team_id: Option<i64>,
     /// The version.
     #[cached(version)]
     pub version: i16,
@@ -32,8 +36,10 @@ pub struct Model {
 pub enum Column {
     /// The key.
     Id,
-    /// A column.
+    /// Unique.
     Name,
+    /// A list.
+    TeamId,
     /// The version.
     Version,
 }
@@ -60,6 +66,7 @@ impl ColumnTrait for Column {
         match self {
             Self::Id => ColumnType::BigInteger.def(),
             Self::Name => ColumnType::Text.def(),
+            Self::TeamId => ColumnType::BigInteger.def().null(),
             Self::Version => ColumnType::SmallInteger.def(),
         }
     }
@@ -76,4 +83,8 @@ impl ActiveModelBehavior for ActiveModel {}
 pub async fn verbs(users: &Repository) {
     let _ = users.find_by_id(1).await;
     let _ = users.update_with(1, |_| {}).await;
+    let _ = users.find_by_name("Ada").await;
+    let _ = users.find_by_names(["Ada".to_owned()]).await;
+    let _ = users.find_all_by_team_id(7).await;
+    let _ = users.find_all_by_team_id(None).await;
 }

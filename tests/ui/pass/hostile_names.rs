@@ -41,6 +41,12 @@ pub mod hostile {
     pub struct Model {
         /// The key.
         pub id: i64,
+        /// Unique, and optional.
+        #[sea_orm(unique)]
+        pub number: ::core::option::Option<i64>,
+        /// A list.
+        #[cached(index)]
+        pub list: ::core::option::Option<i64>,
         /// An array whose length looks like a column.
         pub bytes: [u8; version],
         /// Not a column.
@@ -70,6 +76,10 @@ pub mod orm {
     pub struct Row {
         /// The key.
         pub id: i64,
+        /// Unique.
+        pub number: Option<i64>,
+        /// A list.
+        pub list: Option<i64>,
         /// Bytes.
         pub bytes: Vec<u8>,
         /// The version.
@@ -81,6 +91,8 @@ pub mod orm {
             let bytes = model.bytes.to_vec();
             Self {
                 id: model.id,
+                number: model.number,
+                list: model.list,
                 bytes,
                 version: model.version,
             }
@@ -100,6 +112,8 @@ pub mod orm {
             let bytes = row.bytes.try_into().unwrap_or_default();
             Ok(Self {
                 id: row.id,
+                number: row.number,
+                list: row.list,
                 bytes,
                 draft: false,
                 version: row.version,
@@ -144,6 +158,10 @@ pub mod orm {
     pub enum Column {
         /// The key.
         Id,
+        /// Unique.
+        Number,
+        /// A list.
+        List,
         /// Bytes.
         Bytes,
         /// The version.
@@ -157,6 +175,7 @@ pub mod orm {
         fn def(&self) -> ColumnDef {
             match self {
                 Self::Id | Self::Version => ColumnType::BigInteger.def(),
+                Self::Number | Self::List => ColumnType::BigInteger.def().null(),
                 Self::Bytes => ColumnType::Blob.def(),
             }
         }
@@ -189,6 +208,8 @@ pub mod orm {
 fn a_row_survives_the_cache() {
     let row = hostile::Model {
         id: 1,
+        number: None,
+        list: Some(2),
         bytes: [1, 2, 3, 4],
         draft: true,
         version: 7,

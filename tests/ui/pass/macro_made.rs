@@ -2,7 +2,7 @@
 #![deny(warnings, missing_docs, clippy::pedantic)]
 
 macro_rules! entity {
-    ($module:ident, $table:literal, $ttl:literal, $key:ty, $version:ty) => {
+    ($module:ident, $table:literal, $ttl:literal, $key:ty, $version:ty, $most:literal, $by:literal) => {
         /// An entity.
         pub mod $module {
             use cached_repo::CachedEntity;
@@ -16,6 +16,9 @@ macro_rules! entity {
                 /// The key.
                 #[sea_orm(primary_key)]
                 pub id: $key,
+                /// A list.
+                #[cached(index(max_rows = $most, name = $by))]
+                pub owner: $key,
                 /// The version.
                 #[cached(version)]
                 pub version: $version,
@@ -30,8 +33,8 @@ macro_rules! entity {
     };
 }
 
-entity!(cat, "cat", "1m", i64, i32);
-entity!(dog, "dog", "2m", i32, u32);
+entity!(cat, "cat", "1m", i64, i32, 10, "human");
+entity!(dog, "dog", "2m", i32, u32, 20, "master");
 
 /// Goal: the two differ in what differs.
 #[test]
@@ -41,4 +44,11 @@ fn each_has_its_own_options_and_fingerprint() {
     let (cat, dog) = (cat::Model::DEFINITION, dog::Model::DEFINITION);
     assert_ne!(cat.options.ttl, dog.options.ttl);
     assert_ne!(cat.schema, dog.schema);
+}
+
+/// The methods have the names that the macro was given.
+#[expect(dead_code, reason = "it only has to compile")]
+pub async fn finders(cats: &cat::Repository, dogs: &dog::Repository) {
+    let _ = cats.find_all_by_human(1).await;
+    let _ = dogs.find_all_by_master(1).await;
 }

@@ -10,7 +10,10 @@ mod narrow {
     pub(super) struct Model {
         #[sea_orm(primary_key)]
         pub(super) id: i64,
+        #[cached(index)]
         secret: String,
+        #[sea_orm(unique)]
+        handle: String,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -20,6 +20,12 @@ pub mod user {
         /// The key.
         #[sea_orm(primary_key)]
         pub id: i64,
+        /// Unique.
+        #[sea_orm(unique)]
+        pub email: String,
+        /// A list.
+        #[cached(index)]
+        pub team_id: Option<i64>,
         /// The version.
         #[cached(version)]
         pub version: i64,
