@@ -41,6 +41,26 @@
 //! # Ok(()) }
 //! ```
 //!
+//! # Find by anything
+//! `#[sea_orm(unique)]`, `unique_key` and `#[cached(unique(a, b))]` generate `find_by_…` and, for many
+//! at a time, its plural; `#[cached(index)]` and `#[cached(index(a, b))]` generate `find_all_by_…`,
+//! ordered by primary key. [`Repository::find_by_ids`] reads many rows by their keys.
+//!
+//! What such a search found is cached as a *hint*, the keys of the rows. A hint is followed, never
+//! believed: its rows are read, and if one of them is gone or is no longer found so, the database
+//! is asked. A write blocks the hints of its row's new values with the row, so a hint never holds
+//! too little.
+//!
+//! What the database calls equal must have one spelling for that. Numbers, UUIDs and enums have, and
+//! texts where bytes are compared. MySQL and MariaDB compare by a collation; there, lists and
+//! absences by a text are cached only under a `#[cached(normalize = "function")]`, which gives all
+//! texts that are equal to the database one spelling: case, spaces behind them, and accents if the
+//! collation ignores those. SQLite's `NOCASE` and PostgreSQL's `citext` and nondeterministic
+//! collations cannot be told from the model, so they need it for what they find to be right. For
+//! `citext`, tell SeaORM too: `save_as = "citext"`, since PostgreSQL compares it with a plain text
+//! byte by byte. A normalizer on a column that is compared byte by byte is a mistake: one spelling's
+//! absence would be another's.
+//!
 //! # How it stays correct
 //! A write *blocks* its row's key before its SQL and *publishes* the row after its commit; a reader
 //! that missed may *fill* the cache only under a *lease* that no write has come between. The lease
