@@ -38,6 +38,7 @@ mod failover;
 mod memory;
 mod pending;
 mod policy;
+mod searches;
 
 fn unique(text: &str) -> String {
     cached_repo_harness::unique(text)
