@@ -11,8 +11,8 @@ use cached_repo_tests::{
 use sea_orm::ActiveValue::Set;
 
 mod abandoned;
+mod commits;
 mod races;
-mod transactions;
 
 fn unique(text: &str) -> String {
     cached_repo_harness::unique(text)

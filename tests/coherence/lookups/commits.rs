@@ -1,23 +1,35 @@
-//! Unique values that are swapped in a transaction, with readers while its COMMIT is under way.
+//! Readers while a COMMIT is under way: what it changes is blocked, also what only the database knew
+//! of before it.
 
 use cached_repo::{CommitError, Source};
-use cached_repo_tests::{Backend, Tier, World, gated::page};
-use sea_orm::{ActiveValue::Set, ConnectionTrait, TransactionTrait};
+use cached_repo_tests::{
+    Backend, Tier, World,
+    entities::lookups::card,
+    gated::{leaf, page},
+};
+use sea_orm::{
+    ActiveValue::{Set, Unchanged},
+    ConnectionTrait, IntoActiveModel, TransactionTrait,
+};
 
 use super::{new_page, pages, settled, shelf, slug};
 use crate::in_time;
 
-/// Makes every COMMIT that changed a page wait for a lock, which is held until the transaction that
-/// this gives ends.
-async fn hold_commits(world: &World) -> sea_orm::DatabaseTransaction {
-    for statement in [
-        "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-         PERFORM pg_advisory_xact_lock(4711); RETURN NULL; END $$",
-        "CREATE CONSTRAINT TRIGGER wait AFTER UPDATE ON page
-         DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION wait()",
-    ] {
-        world.raw(statement).await;
-    }
+/// Makes every COMMIT that changed a row of the table wait for a lock, which is held until the
+/// transaction that this gives ends.
+async fn hold_commits(world: &World, table: &str) -> sea_orm::DatabaseTransaction {
+    world
+        .raw(
+            "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             PERFORM pg_advisory_xact_lock(4711); RETURN NULL; END $$",
+        )
+        .await;
+    world
+        .raw(&format!(
+            "CREATE CONSTRAINT TRIGGER wait AFTER INSERT OR UPDATE ON {table}
+             DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION wait()"
+        ))
+        .await;
     let lock = world.conn.begin().await.unwrap();
     lock.execute_unprepared("SELECT pg_advisory_xact_lock(4711)")
         .await
@@ -63,7 +75,7 @@ async fn a_swap_under_way(tier: Tier) {
     is(1, 2).await;
     is(1, 2).await;
     settled(&db).await;
-    let held = hold_commits(&world).await;
+    let held = hold_commits(&world, "page").await;
     let tx = db.begin().await.unwrap();
     renumber(&pages.on(&tx), 1, 99).await;
     renumber(&pages.on(&tx), 2, 1).await;
@@ -137,4 +149,98 @@ async fn a_swap_that_is_refused_at_its_commit_leaves_all_as_it_was() {
         );
     })
     .await;
+}
+
+async fn a_default_under_way(tier: Tier) {
+    let world = World::new(Backend::Postgres, tier).await;
+    world.create_table(leaf::Entity).await;
+    let db = world.db().await;
+    let leaves = leaf::Repository::new(&db);
+    assert_eq!(leaves.find_all_by_tree(7).await.unwrap(), []);
+    settled(&db).await;
+    let held = hold_commits(&world, "leaf").await;
+    let insert = tokio::spawn({
+        let leaves = leaves.clone();
+        async move {
+            let leaf = leaf::ActiveModel {
+                text: Set("leaf".into()),
+                ..Default::default()
+            };
+            leaves.insert(leaf).await
+        }
+    });
+    world.lock_waiters(1).await;
+    let before = leaves.stats();
+    assert_eq!(leaves.find_all_by_tree(7).await.unwrap(), []);
+    let now = leaves.stats();
+    assert_eq!(now.misses_writing, before.misses_writing + 1);
+    assert_eq!(now.hint_hits, before.hint_hits);
+    held.commit().await.unwrap();
+    let row = insert.await.unwrap().unwrap();
+    for _ in 0..2 {
+        assert_eq!(leaves.find_all_by_tree(7).await.unwrap(), [row.clone()]);
+    }
+}
+
+/// Goal: the database sets the column that a row is found by. The list that everyone knows to be
+/// empty is blocked before the COMMIT, not only invalidated after it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_list_that_only_the_database_knows_of_is_blocked_before_the_commit() {
+    in_time(a_default_under_way(Tier::Redis)).await;
+    in_time(a_default_under_way(Tier::Memory)).await;
+}
+
+async fn a_pair_under_way(tier: Tier) {
+    let world = World::new(Backend::Postgres, tier).await;
+    world
+        .raw("CREATE TYPE suit AS ENUM ('hearts', 'spades')")
+        .await;
+    world.create_table(card::Entity).await;
+    let db = world.db().await;
+    let cards = card::Repository::new(&db);
+    let card = card::ActiveModel {
+        id: Set(1),
+        deck: Set(1),
+        up: Set(true),
+        face: Set("king".into()),
+        suit: Set(card::Suit::Hearts),
+        price: Set(0),
+    };
+    let row = cards.insert(card).await.unwrap().into_model();
+    let down = card::ActiveModel {
+        id: Unchanged(1),
+        up: Set(false),
+        ..Default::default()
+    };
+    cards.update(down).await.unwrap();
+    assert_eq!(cards.find_all_by_side(2, false).await.unwrap(), []);
+    settled(&db).await;
+    let held = hold_commits(&world, "card").await;
+    let update = tokio::spawn({
+        let cards = cards.clone();
+        async move {
+            let mut stale = row.into_active_model();
+            stale.deck = Set(2);
+            cards.update(stale).await
+        }
+    });
+    world.lock_waiters(1).await;
+    let before = cards.stats();
+    assert_eq!(cards.find_all_by_side(2, false).await.unwrap(), []);
+    let now = cards.stats();
+    assert_eq!(now.misses_writing, before.misses_writing + 1);
+    held.commit().await.unwrap();
+    let row = update.await.unwrap().unwrap();
+    for _ in 0..2 {
+        let found = cards.find_all_by_side(2, false).await.unwrap();
+        assert_eq!(found, [row.clone()]);
+    }
+}
+
+/// Goal: an unversioned update moves a row to a pair of which it sets one half; the other is not what
+/// the caller takes it for. The pair that the row really gets is blocked before the COMMIT.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_pair_that_only_the_database_knows_is_blocked_before_the_commit() {
+    in_time(a_pair_under_way(Tier::Redis)).await;
+    in_time(a_pair_under_way(Tier::Memory)).await;
 }
