@@ -84,7 +84,8 @@ pub enum WriteError {
         /// What the cache said.
         source: crate::TierError,
     },
-    /// More writes are in flight on this row than the cache can keep track of. Nothing was
+    /// More writes are in flight on this row than the cache can keep track of, or have been for half
+    /// of [`Config::block`](crate::Config::block) on one of the values it is found by. Nothing was
     /// written.
     #[error("too many writes are in flight on `{entity}` {id}; try again")]
     Contended {

@@ -164,8 +164,9 @@ async fn open(orders: &Orders) -> Result<Worker> {
     let conn = loop {
         match database::connect(&orders.database, &application).await {
             Ok(conn) => break conn,
-            // A fault hit the first connection.
-            Err(_) if Moment::now() < orders.until => {
+            // A fault hit the first connection; that of a worker which was started last, after all
+            // others have ended.
+            Err(_) if Moment::now() < orders.until.plus(DRAIN) => {
                 tokio::time::sleep(PAUSE_BEFORE_RETRY).await;
             }
             Err(error) => return Err(error.context("connecting to the database")),

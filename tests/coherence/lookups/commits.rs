@@ -178,7 +178,10 @@ async fn a_default_under_way(tier: Tier) {
     held.commit().await.unwrap();
     let row = insert.await.unwrap().unwrap();
     for _ in 0..2 {
-        assert_eq!(leaves.find_all_by_tree(7).await.unwrap(), [row.clone()]);
+        assert_eq!(
+            leaves.find_all_by_tree(7).await.unwrap(),
+            std::slice::from_ref(&row)
+        );
     }
 }
 
@@ -233,7 +236,7 @@ async fn a_pair_under_way(tier: Tier) {
     let row = update.await.unwrap().unwrap();
     for _ in 0..2 {
         let found = cards.find_all_by_side(2, false).await.unwrap();
-        assert_eq!(found, [row.clone()]);
+        assert_eq!(found, std::slice::from_ref(&row));
     }
 }
 
