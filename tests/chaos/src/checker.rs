@@ -100,7 +100,6 @@ pub(crate) enum Rule {
     NeverCommitted,
     OlderThanAcknowledged,
     WentBackwards,
-    Missed,
     Resurrected,
     OwnWriteUnseen,
     BeyondTheBound,

@@ -298,6 +298,10 @@ fn pump_requests(shared: &Shared, link: &Link, (mut client, mut server): (TcpStr
         }
         let delay = shared.lock().to_server;
         shared.pause(delay);
+        if shared.lock().closed {
+            // What was held is not let go by the proxy's end.
+            return link.cut();
+        }
         if server.write_all(request).is_err() {
             break;
         }

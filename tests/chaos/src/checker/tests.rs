@@ -3,8 +3,8 @@
 use super::*;
 use crate::{
     database::Audited,
-    entities::Table,
-    history::{Change, OpId, Outcome, Told},
+    entities::{Sought, Table},
+    history::{Change, NotFound, OpId, Outcome, Told},
     settings::{BLOCK, BOUND, COMMIT_SLACK},
 };
 
@@ -228,6 +228,20 @@ impl History {
         self.log(process, Record::Read(read))
     }
 
+    /// A search that takes a millisecond and does not return the row.
+    fn not_found(self, process: Process, key: Key, value: &str, from: u64) -> Self {
+        let read = Read {
+            verb: "find by value".into(),
+            key,
+            from: ms(from),
+            to: ms(from + 1),
+            saw: None,
+            cached: true,
+        };
+        let sought = Sought::Value(value.into());
+        self.log(process, Record::NotFound(NotFound { sought, read }))
+    }
+
     fn drained(self, process: Process, at: u64) -> Self {
         self.log(process, Record::Drained { at: ms(at) })
     }
@@ -303,6 +317,43 @@ fn an_old_row_after_the_acknowledgement_is_a_violation() {
     History::saved()
         .read(BOB, ACCOUNT, old(), 21)
         .breaks(Rule::OlderThanAcknowledged);
+}
+
+/// Goal: rule 2 for searches: a row is not found by what it is not yet, or no longer.
+#[test]
+fn a_search_need_not_find_what_had_another_value_meanwhile() {
+    History::saved()
+        .not_found(BOB, ACCOUNT, "new", 5)
+        .not_found(BOB, ACCOUNT, "new", 16)
+        .not_found(BOB, ACCOUNT, "old", 16)
+        .not_found(BOB, ACCOUNT, "old", 21)
+        .holds();
+}
+
+/// Goal: rule 2 for searches: a row that had the value all the time is found.
+#[test]
+fn a_search_that_misses_a_row_is_a_violation() {
+    History::saved()
+        .not_found(BOB, ACCOUNT, "new", 21)
+        .breaks(Rule::OlderThanAcknowledged);
+    History::saved()
+        .not_found(BOB, ACCOUNT, "old", 5)
+        .breaks(Rule::OlderThanAcknowledged);
+    History::saved()
+        .not_found(ADA, ACCOUNT, "new", 21)
+        .breaks(Rule::OwnWriteUnseen);
+}
+
+/// Goal: rule 7 for searches: after quiet a list has every row that the database would give.
+#[test]
+fn a_list_that_lacks_a_row_after_quiet_is_a_violation() {
+    let mut history = History::saved();
+    history.evidence.rows = vec![(ACCOUNT, seen(2, "new"))];
+    let found = history
+        .not_found(Process::VERIFIER, ACCOUNT, "new", LATER)
+        .check();
+    let rules: Vec<Rule> = found.violations.iter().map(|it| it.rule).collect();
+    assert!(rules.contains(&Rule::UnequalAfterQuiet), "{rules:?}");
 }
 
 /// Goal: rule 3, "read your writes".
