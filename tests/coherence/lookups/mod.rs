@@ -13,6 +13,7 @@ use sea_orm::ActiveValue::Set;
 mod abandoned;
 mod commits;
 mod races;
+mod random;
 
 fn unique(text: &str) -> String {
     cached_repo_harness::unique(text)

@@ -193,6 +193,47 @@ async fn rows_that_another_reader_is_loading_are_waited_for(world: World) {
     assert_eq!(world.statements.verbs(), ["SELECT"; 2]);
 }
 
+on_both_tiers!(a_fresh_read_ends_what_an_older_reader_is_about_to_store);
+/// Goal: someone wrote past the library while readers had loaded a row, and a list, and had not stored
+/// them. What a fresh read shows then, neither of them hides again.
+async fn a_fresh_read_ends_what_an_older_reader_is_about_to_store(world: World) {
+    let (db, pages, others) = pages(&world).await;
+    let text = unique("page");
+    pages.insert(new_page(1, 1, &text)).await.unwrap();
+    pages.invalidate_all().await.unwrap();
+    let gate = Gate::hold(&text);
+    let by_id = tokio::spawn({
+        let pages = pages.clone();
+        async move { pages.find_by_id(1).await.unwrap().unwrap().text.0.clone() }
+    });
+    gate.arrived(1).await;
+    let by_shelf = tokio::spawn({
+        let pages = pages.clone();
+        async move { shelf(&pages, 1).await }
+    });
+    gate.arrived(2).await;
+    world
+        .raw(r#"UPDATE "page" SET text = 'changed' WHERE id = 1"#)
+        .await;
+    let fresh = others.fresh().find_by_slug(1).await.unwrap().unwrap();
+    assert_eq!(fresh.text.0, "changed");
+    world
+        .raw(r#"INSERT INTO "page" (id, slug, shelf, text, version) VALUES (2, 2, 1, 'new', 1)"#)
+        .await;
+    assert!(others.fresh().find_by_id(2).await.unwrap().is_some());
+    gate.open();
+    assert_eq!(by_id.await.unwrap(), text);
+    assert_eq!(by_shelf.await.unwrap(), [1]);
+    settled(&db).await;
+    for _ in 0..2 {
+        for reader in [&pages, &others] {
+            let found = reader.find_by_id(1).await.unwrap().unwrap();
+            assert_eq!(found.text.0, "changed");
+            assert_eq!(shelf(reader, 1).await, [1, 2]);
+        }
+    }
+}
+
 on_both_tiers!(a_writer_that_dies_after_its_commit_leaves_no_short_list);
 /// Goal: a done that is lost: until the block lapses nobody stores the list, and what is stored
 /// after that has the row. All answers on the way have it.
