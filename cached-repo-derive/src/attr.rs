@@ -16,6 +16,7 @@ use syn::{
 use crate::{
     diag::Diagnostics,
     lookup::{self, Kind, Wanted},
+    near::{self, Near},
     option::{self, Given, Level, Zero, skip_value},
 };
 
@@ -26,6 +27,7 @@ pub(crate) struct ModelAttrs {
     pub(crate) negative_ttl: Option<Duration>,
     pub(crate) stale_ttl: Option<Duration>,
     pub(crate) on_cache_failure: Option<OnCacheFailure>,
+    pub(crate) near: Option<Near>,
     pub(crate) name: Option<String>,
     pub(crate) reload_after_write: bool,
     pub(crate) repository: Option<Ident>,
@@ -100,6 +102,7 @@ pub(crate) fn model_attrs(attrs: &[Attribute], diag: &mut Diagnostics) -> ModelA
             "negative_ttl" => read.negative_ttl = given.duration(Zero::Allowed, diag),
             "stale_ttl" => read.stale_ttl = given.duration(Zero::Allowed, diag),
             "on_cache_failure" => read.on_cache_failure = given.choice(POLICIES, diag),
+            "near" => read.near = Some(near::near(given, diag)),
             "name" => read.name = name(given, diag),
             "reload_after_write" => {
                 given.flag(diag);

@@ -14,6 +14,7 @@ use crate::{
     attr::OnCacheFailure,
     finders,
     model::{Codec, Field, Model, Versioning},
+    near::Near,
 };
 
 /// Expands a model to its impls and its repository.
@@ -101,6 +102,7 @@ impl<'a> Expand<'a> {
         let version = self.version();
         let generated = self.generated();
         let lookups = finders::definitions(self.model);
+        let near = self.model.attrs.near.as_ref().map(Near::method);
         let encode = self
             .model
             .columns()
@@ -127,6 +129,8 @@ impl<'a> Expand<'a> {
                 #generated
 
                 #lookups
+
+                #near
 
                 fn encode(
                     &self,
@@ -273,11 +277,11 @@ impl<'a> Expand<'a> {
     }
 }
 
-fn some(value: TokenStream) -> TokenStream {
+pub(crate) fn some(value: TokenStream) -> TokenStream {
     quote!(::core::option::Option::Some(#value))
 }
 
-fn duration(duration: Duration) -> TokenStream {
+pub(crate) fn duration(duration: Duration) -> TokenStream {
     if duration.subsec_nanos() == 0 {
         let seconds = Literal::u64_unsuffixed(duration.as_secs());
         quote!(::core::time::Duration::from_secs(#seconds))

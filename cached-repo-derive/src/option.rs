@@ -3,7 +3,7 @@
 //!
 //! Knows the names of the options and how to read a value; what a value means is `attr.rs`'s.
 
-use std::time::Duration;
+use std::{num::NonZeroU64, time::Duration};
 
 use proc_macro2::{TokenStream, TokenTree};
 use syn::{
@@ -26,7 +26,7 @@ pub(crate) struct Key {
     repeats: bool,
 }
 
-const fn key(name: &'static str, example: &'static str) -> Key {
+pub(crate) const fn key(name: &'static str, example: &'static str) -> Key {
     Key {
         name,
         example,
@@ -47,6 +47,7 @@ const MODEL_KEYS: &[Key] = &[
     key("negative_ttl", "negative_ttl = \"30s\""),
     key("stale_ttl", "stale_ttl = \"1m\""),
     key("on_cache_failure", "on_cache_failure = \"refuse\""),
+    key("near", "near(capacity = 10_000, ttl = \"5s\")"),
     key("name", "name = \"user\""),
     key("reload_after_write", "reload_after_write"),
     key("repository", "repository = \"Users\""),
@@ -246,6 +247,25 @@ impl Given<'_> {
         None
     }
 
+    /// Reads `key = 100`, which cannot be zero.
+    pub(crate) fn number(&self, diag: &mut Diagnostics) -> Option<u64> {
+        let Key { name, example, .. } = self.key;
+        let value = self.value(diag)?;
+        if let Expr::Lit(ExprLit {
+            lit: Lit::Int(number),
+            ..
+        }) = &value
+            && let Ok(number) = number.base10_parse::<NonZeroU64>()
+        {
+            return Some(number.get());
+        }
+        diag.error(
+            value,
+            format!("`{name}` wants a number above zero: write `{example}`"),
+        );
+        None
+    }
+
     /// Reads `key = "10m"`; `zero` says whether zero means something.
     pub(crate) fn duration(&self, zero: Zero, diag: &mut Diagnostics) -> Option<Duration> {
         let Key { name, example, .. } = self.key;
@@ -339,7 +359,7 @@ pub(crate) fn skip_value(input: ParseStream<'_>) -> TokenStream {
     rest
 }
 
-fn path_text(path: &Path) -> String {
+pub(crate) fn path_text(path: &Path) -> String {
     let segments: Vec<String> = path
         .segments
         .iter()

@@ -8,6 +8,7 @@ pub use crate::entity::{
     CachedEntity, CachedField, ColumnOf, Definition, EntityOptions, Id, LookupColumn, LookupDef,
     LookupKind, VersionField, Versioned,
 };
+pub use crate::near::{NearCapacity, NearKey, NearOptions};
 pub use crate::protocol::{Column, RowDecoder, RowEncoder, RowError, Version};
 pub use crate::repository::lookups::{find_all, find_each, find_one};
 pub use crate::{Cached, CachedDb, OnCacheFailure, ReadError, Repository};

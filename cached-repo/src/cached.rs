@@ -32,6 +32,8 @@ impl Provenance {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Source {
+    /// The near cache of this process.
+    Near,
     /// The shared tier: Redis, or the in-process tier.
     Shared,
     /// The database.
@@ -80,6 +82,10 @@ impl<M> Cached<M> {
         M: Clone,
     {
         Arc::unwrap_or_clone(self.row)
+    }
+
+    pub(crate) fn shared(&self) -> Arc<M> {
+        Arc::clone(&self.row)
     }
 
     /// The model, shared.

@@ -100,6 +100,19 @@ pub struct Config {
     /// How many rows of one search by an index are kept; longer lists are served from the database.
     /// `#[cached(index(max_rows = 100))]` says otherwise for one index. Default: 1,000.
     pub index_max_rows: usize,
+    /// Whether entities with `#[cached(near)]` have a near cache (L1): rows in this process, ready
+    /// to be served, which other processes' writes end within milliseconds. `false` turns all of
+    /// them off. Default: `true`.
+    pub near: bool,
+    /// How many rows and absences the near cache of an entity keeps; `#[cached(near(capacity =
+    /// 50_000))]`, or `near(capacity_bytes = 16_000_000)`, says otherwise for one entity.
+    /// Default: 10,000.
+    pub near_capacity: u64,
+    /// How long a near cache serves what it keeps, and so how long it may serve an older state if
+    /// an invalidation is lost; never longer than the row's TTL. `#[cached(near(ttl = "1s"))]` says
+    /// otherwise for one entity. Default: 5 seconds.
+    #[serde(with = "humantime_serde")]
+    pub near_ttl: Duration,
     /// How many bytes the in-process tier keeps. Default: 64 MiB.
     pub memory_capacity_bytes: u64,
 }
@@ -128,6 +141,9 @@ impl Default for Config {
             update_attempts: 10,
             pending_capacity: 100_000,
             index_max_rows: 1_000,
+            near: true,
+            near_capacity: 10_000,
+            near_ttl: Duration::from_secs(5),
             memory_capacity_bytes: 64 * 1024 * 1024,
         }
     }
@@ -159,6 +175,9 @@ impl fmt::Debug for Config {
             .field("update_attempts", &self.update_attempts)
             .field("pending_capacity", &self.pending_capacity)
             .field("index_max_rows", &self.index_max_rows)
+            .field("near", &self.near)
+            .field("near_capacity", &self.near_capacity)
+            .field("near_ttl", &self.near_ttl)
             .field("memory_capacity_bytes", &self.memory_capacity_bytes)
             .finish()
     }
@@ -248,6 +267,15 @@ impl Config {
         if self.pending_capacity == 0 {
             return invalid("pending_capacity", "at least 1");
         }
+        if self.near_capacity == 0 {
+            return invalid(
+                "near_capacity",
+                "at least 1; `near = false` turns near caches off",
+            );
+        }
+        if self.near_ttl < SHORTEST || self.near_ttl > LONGEST_TTL {
+            return invalid("near_ttl", "between 1 millisecond and 100 days");
+        }
         Ok(())
     }
 }
@@ -267,6 +295,7 @@ pub struct ReadOptions {
     pub(crate) negative_ttl: Option<Duration>,
     pub(crate) stale_ttl: Option<Duration>,
     pub(crate) fresh: bool,
+    pub(crate) skip_near: bool,
 }
 
 impl ReadOptions {
@@ -277,6 +306,7 @@ impl ReadOptions {
             negative_ttl: None,
             stale_ttl: None,
             fresh: false,
+            skip_near: false,
         }
     }
 
@@ -301,6 +331,13 @@ impl ReadOptions {
         self
     }
 
+    /// Passes the near cache over: what these calls return is no older than any write that was
+    /// acknowledged before, by whichever process. Default: off.
+    pub fn skip_near(mut self) -> Self {
+        self.skip_near = true;
+        self
+    }
+
     /// Asks the database whatever the cache holds, and repairs the cache. Default: off.
     pub fn fresh(mut self) -> Self {
         self.fresh = true;
@@ -315,6 +352,8 @@ pub(crate) struct ReadPolicy {
     pub(crate) negative_ttl: Duration,
     pub(crate) stale_ttl: Duration,
     pub(crate) fresh: bool,
+    /// Whether the near cache may answer.
+    pub(crate) near: bool,
 }
 
 impl ReadPolicy {
@@ -324,6 +363,7 @@ impl ReadPolicy {
             negative_ttl: entity.negative_ttl.unwrap_or(config.negative_ttl),
             stale_ttl: entity.stale_ttl.unwrap_or(config.stale_ttl),
             fresh: false,
+            near: true,
         }
     }
 
@@ -333,6 +373,7 @@ impl ReadPolicy {
             negative_ttl: options.negative_ttl.unwrap_or(self.negative_ttl),
             stale_ttl: options.stale_ttl.unwrap_or(self.stale_ttl),
             fresh: self.fresh || options.fresh,
+            near: self.near && !options.skip_near && !options.fresh,
         }
     }
 }

@@ -18,12 +18,15 @@ use parking_lot::Mutex;
 use sea_orm::{DatabaseConnection, EntityName, sea_query::FromValueTuple};
 use tokio_util::task::TaskTracker;
 
+#[cfg(feature = "redis")]
+use crate::tier::redis;
 use crate::{
     CachedEntity, ConfigError, Id,
     clock::Clock,
     config::{Config, OnCacheFailure, ReadPolicy},
     internals::Tamper,
     lookup,
+    near::{NearCache, Stamps, Witness},
     protocol::{Key, KeySpace, LookupSpace, RowError, Version, seal_row, state::Value},
     read::{Auditor, Flights, Flown, LoadLimit, Loader, ms, search::Rows},
     session::{Change, Put},
@@ -64,6 +67,9 @@ pub(crate) struct Core {
     pub(crate) auditor: Auditor,
     pub(crate) loads: LoadLimit,
     pub(crate) tasks: TaskTracker,
+    clock: Clock,
+    /// Which of the things that near caches hold may still be served.
+    stamps: Arc<Stamps>,
     tier_stats: Arc<TierStats>,
 }
 
@@ -75,6 +81,8 @@ impl CachedDb {
             config: Config::default(),
             #[cfg(feature = "redis")]
             pool: None,
+            #[cfg(feature = "redis")]
+            subscriber: None,
             tamper: Tamper::Nothing,
         }
     }
@@ -185,6 +193,8 @@ pub struct CachedDbBuilder {
     config: Config,
     #[cfg(feature = "redis")]
     pool: Option<deadpool_redis::Pool>,
+    #[cfg(feature = "redis")]
+    subscriber: Option<deadpool_redis::redis::Client>,
     tamper: Tamper,
 }
 
@@ -203,6 +213,15 @@ impl CachedDbBuilder {
     #[cfg(feature = "redis")]
     pub fn redis(mut self, pool: deadpool_redis::Pool) -> Self {
         self.pool = Some(pool);
+        self
+    }
+
+    /// Where near caches hear what other processes change, over a connection of its own: the server
+    /// that the pool of [`redis`](Self::redis) leads to. Only entities with `#[cached(near)]` need
+    /// it, and without it their near caches stay off. Default: the server of [`Config::redis`].
+    #[cfg(feature = "redis")]
+    pub fn subscriber(mut self, client: deadpool_redis::redis::Client) -> Self {
+        self.subscriber = Some(client);
         self
     }
 
@@ -251,7 +270,8 @@ impl CachedDbBuilder {
         let clock = Clock::start();
         let tier_stats = Arc::new(TierStats::default());
         let tier = self.tier(clock, Arc::clone(&tier_stats)).await?;
-        let tier = self.tamper.with(tier);
+        let stamps = Arc::new(Stamps::new());
+        let tier: Arc<dyn Tier> = Arc::new(Witness::of(self.tamper.with(tier), &stamps));
         let pending = Pending::start(Arc::clone(&tier), &self.config);
         let auditor = Auditor::new(self.config.audit);
         let core = Core {
@@ -262,6 +282,8 @@ impl CachedDbBuilder {
             pending,
             auditor,
             tasks: TaskTracker::new(),
+            clock,
+            stamps,
             tier_stats,
         };
         Ok(CachedDb {
@@ -276,14 +298,23 @@ impl CachedDbBuilder {
         clock: Clock,
         stats: Arc<TierStats>,
     ) -> Result<Arc<dyn Tier>, ConfigError> {
-        let pool = match (&self.pool, &self.config.redis) {
-            (Some(pool), _) => pool.clone(),
-            (None, Some(redis)) => redis.create_pool(Some(deadpool_redis::Runtime::Tokio1))?,
+        let (pool, subscriber) = match (&self.pool, &self.config.redis) {
+            (Some(pool), _) => (pool.clone(), None),
+            (None, Some(redis)) => (
+                redis.create_pool(Some(deadpool_redis::Runtime::Tokio1))?,
+                Some(client(redis)?),
+            ),
             (None, None) => return Ok(self.memory_tier(clock)),
         };
-        let (timeout, queue) = (self.config.cache_timeout, self.config.cache_queue);
+        let settings = redis::Settings {
+            pool,
+            subscriber: self.subscriber.clone().or(subscriber),
+            namespace: &self.config.namespace,
+            timeout: self.config.cache_timeout,
+            queue: self.config.cache_queue,
+        };
         Ok(Arc::new(
-            crate::tier::redis::RedisTier::open(pool, timeout, queue, clock, stats).await,
+            redis::RedisTier::open(settings, clock, stats).await,
         ))
     }
 
@@ -295,6 +326,17 @@ impl CachedDbBuilder {
     fn memory_tier(&self, clock: Clock) -> Arc<dyn Tier> {
         Arc::new(MemoryTier::new(self.config.memory_capacity_bytes, clock))
     }
+}
+
+/// A client of the server that a pool of `config` leads to.
+#[cfg(feature = "redis")]
+fn client(config: &deadpool_redis::Config) -> Result<deadpool_redis::redis::Client, ConfigError> {
+    use deadpool_redis::{CreatePoolError, redis::Client};
+    let client = match (&config.url, config.connection.clone()) {
+        (Some(url), _) => Client::open(url.as_str()),
+        (None, connection) => Client::open(connection.unwrap_or_default()),
+    };
+    client.map_err(|error| CreatePoolError::Config(error.into()).into())
 }
 
 impl fmt::Debug for CachedDbBuilder {
@@ -317,6 +359,8 @@ pub(crate) struct EntityState<M: CachedEntity> {
     pub(crate) flights: Flights<Flown<M>>,
     pub(crate) searches: Flights<Rows<M>>,
     pub(crate) loader: Loader<M>,
+    /// `None` without `#[cached(near)]`.
+    pub(crate) near: Option<NearCache<M>>,
     /// Keys that a background task reloads.
     pub(crate) refreshing: Mutex<HashSet<Key>>,
     pub(crate) stats: Arc<EntityStats>,
@@ -336,6 +380,10 @@ impl<M: CachedEntity> EntityState<M> {
             }
         };
         let keys = KeySpace::new(&core.config.namespace, &name);
+        let near = M::near().filter(|_| core.config.near).map(|options| {
+            core.tier.listen(Arc::clone(&core.stamps) as _);
+            NearCache::open(&options, &core.config, &core.stamps, core.clock)
+        });
         Self {
             hints: lookup::spaces::<M>(&keys),
             keys,
@@ -348,6 +396,7 @@ impl<M: CachedEntity> EntityState<M> {
             flights: Flights::new(),
             searches: Flights::new(),
             loader: Loader::new(),
+            near,
             refreshing: Mutex::default(),
             stats: Arc::default(),
         }

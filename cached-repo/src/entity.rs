@@ -16,6 +16,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     OnCacheFailure,
+    near::NearOptions,
     protocol::{Column, RowDecoder, RowEncoder, RowError, Version},
 };
 
@@ -74,6 +75,11 @@ pub trait CachedEntity:
 
     /// How lists of primary keys are encoded; only entities with lookups need it.
     fn ids() -> Option<Column<Vec<Id<Self>>>> {
+        None
+    }
+
+    /// The options of `#[cached(near(…))]`; `None` for an entity without a near cache.
+    fn near() -> Option<NearOptions<Self>> {
         None
     }
 

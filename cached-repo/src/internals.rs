@@ -11,7 +11,7 @@ use crate::{
     protocol::state::{
         Block, Blocked, Done, Fill, Filled, Found, Lease, Leased, Outcome, Published,
     },
-    tier::{Held, Reply, Tier},
+    tier::{Held, Listener, Reply, Tier},
 };
 
 /// A part of the protocol that is left out, so that a checker can show that it sees what is then
@@ -106,5 +106,13 @@ impl Tier for Tampered {
 
     fn invalidate_all<'a>(&'a self, prefix: &'a str, request: Done) -> Reply<'a, u64> {
         self.tier.invalidate_all(prefix, request)
+    }
+
+    fn announce<'a>(&'a self, key: &'a Key) -> Reply<'a, ()> {
+        self.tier.announce(key)
+    }
+
+    fn listen(&self, listener: Arc<dyn Listener>) {
+        self.tier.listen(listener);
     }
 }

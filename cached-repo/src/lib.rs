@@ -61,6 +61,14 @@
 //! byte by byte. A normalizer on a column that is compared byte by byte is a mistake: one spelling's
 //! absence would be another's.
 //!
+//! # Near caches
+//! `#[cached(near)]` keeps rows in the process as well, typed and ready to be served: a near cache, or
+//! L1, in front of the shared tier. A write announces its row's key with its block, before its SQL,
+//! and every process that listens drops what it keeps of it; a process's own writes do so at once.
+//! The announcements go through Redis pub/sub. A process that may have missed one (its subscription
+//! broke, hangs, or leads to another server) drops all it keeps, and keeps nothing until it hears
+//! again. [`Config::near_ttl`] bounds what is left.
+//!
 //! # How it stays correct
 //! A write *blocks* its row's key before its SQL and *publishes* the row after its commit; a reader
 //! that missed may *fill* the cache only under a *lease* that no write has come between. The lease
@@ -85,6 +93,7 @@ mod error;
 #[doc(hidden)]
 pub mod internals;
 mod lookup;
+mod near;
 mod protocol;
 mod read;
 mod repository;

@@ -99,9 +99,11 @@ counters! {
     /// What the repositories of an entity have done since the [`CachedDb`](crate::CachedDb) was
     /// built.
     EntityStats, Stats {
+        /// Reads served from the near cache, known absences included.
+        near_hits,
         /// Reads served from the shared tier within the TTL, known absences included.
         shared_hits,
-        /// Of these, reads that found the row known to be absent.
+        /// Of both, reads that found the row known to be absent.
         absent_hits,
         /// Reads served from the shared tier past the TTL, while the row was reloaded.
         stale_hits,
@@ -193,7 +195,7 @@ impl Stats {
     /// The share of reads served from the cache, between 0 and 1; 0 without any reads.
     #[must_use]
     pub fn hit_rate(&self) -> f64 {
-        let hits = self.shared_hits + self.stale_hits;
+        let hits = self.near_hits + self.shared_hits + self.stale_hits;
         let reads = hits + self.misses + self.bypasses;
         if reads == 0 {
             0.0

@@ -6,8 +6,11 @@ use bytes::Bytes;
 use cached_repo::internals::{
     Claims, Timestamp, Token, Version,
     scripts::{self, Source},
-    state::{self, Block, Cell, Done, Fill, Found, Lease, Outcome, Value as Held, Want},
-    wire::{Answer, Arguments, Raw},
+    state::{
+        self, Block, Blocked, Cell, Done, Fill, Found, Lease, Outcome, Published, Value as Held,
+        Want,
+    },
+    wire::{Announced, Answer, Arguments, Raw},
 };
 use deadpool_redis::redis::{self, Connection};
 use proptest::{prelude::*, test_runner::TestRunner};
@@ -147,6 +150,9 @@ struct Twins<'a> {
     shas: &'a [String; 4],
     redis: Connection,
     key: String,
+    /// Where changes of the key are announced, and how often that should have happened.
+    channel: String,
+    announced: u64,
     /// What Redis held after the last operation, and when it expires.
     stored: Option<(Bytes, u64)>,
     cell: Cell,
@@ -225,7 +231,15 @@ impl Twins<'_> {
                     keep_ms,
                     outcome,
                 };
-                let lua = self.lua(Operation::Done, &request).published().unwrap();
+                // A block that still stands was announced, and nobody could read since.
+                let blocked = self.is_blocked_by(request.token);
+                let channel = &self.channel.clone();
+                let announced = Announced {
+                    request: &request,
+                    channel,
+                };
+                let lua = self.lua(Operation::Done, &announced).published().unwrap();
+                self.announced += u64::from(lua == Published::Invalidated && !blocked);
                 prop_assert_eq!(lua, state::done(&mut self.cell, self.now, request));
             }
         }
@@ -234,13 +248,28 @@ impl Twins<'_> {
         Ok(())
     }
 
+    fn is_blocked_by(&self, token: Token) -> bool {
+        let is_own = |token_there: Token| token_there == token || token_there == token.voided();
+        self.cell.iter().any(|stored| {
+            let mut writers = stored.entry.claims.writers().iter();
+            let own = writers.rfind(|writer| is_own(writer.token));
+            own.is_some_and(|own| own.until > self.now)
+        })
+    }
+
     fn block(&mut self, token: Token, block_ms: u64, keep_ms: u64) -> Result<(), TestCaseError> {
         let request = Block {
             token,
             block_ms,
             keep_ms,
         };
-        let lua = self.lua(Operation::Block, &request).blocked().unwrap();
+        let channel = &self.channel.clone();
+        let announced = Announced {
+            request: &request,
+            channel,
+        };
+        let lua = self.lua(Operation::Block, &announced).blocked().unwrap();
+        self.announced += u64::from(lua == Blocked::Held);
         prop_assert_eq!(lua, state::block(&mut self.cell, self.now, &request));
         Ok(())
     }
@@ -331,15 +360,38 @@ fn lua_and_rust_are_the_same_machine() {
                 shas: &shas,
                 redis: client.get_connection().unwrap(),
                 key: cached_repo_harness::unique("differential"),
+                channel: cached_repo_harness::unique("differential"),
+                announced: 0,
                 stored: None,
                 cell: None,
                 now: START,
                 operations: 0,
             };
+            let mut listening = client.get_connection().unwrap();
+            let mut heard = listening.as_pubsub();
+            heard.subscribe(&twins.channel).unwrap();
             for step in steps {
                 twins.run(step)?;
             }
             twins.evict();
+            // The end of what was announced.
+            let end = || {
+                redis::cmd("PUBLISH")
+                    .arg(&twins.channel)
+                    .arg("end")
+                    .to_owned()
+            };
+            end().exec(&mut twins.redis).unwrap();
+            let messages = std::iter::repeat_with(|| {
+                heard
+                    .get_message()
+                    .unwrap()
+                    .get_payload::<String>()
+                    .unwrap()
+            });
+            let messages: Vec<String> = messages.take_while(|message| message != "end").collect();
+            prop_assert!(messages.iter().all(|message| *message == twins.key));
+            prop_assert_eq!(messages.len() as u64, twins.announced);
             total.set(total.get() + twins.operations);
             Ok(())
         })

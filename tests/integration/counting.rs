@@ -137,7 +137,7 @@ async fn each_verb_costs_the_fewest_redis_commands() {
     let inserted = counters.insert(row(1)).await.unwrap().into_model();
     assert_eq!(
         commands(&mut redis).await,
-        costs(&[("evalsha", 2)]),
+        costs(&[("evalsha", 2), ("publish", 1)]),
         "insert"
     );
     counters.find_by_id(1).await.unwrap();
@@ -147,11 +147,15 @@ async fn each_verb_costs_the_fewest_redis_commands() {
         "warm find"
     );
     counters.save(inserted.clone()).await.unwrap();
-    assert_eq!(commands(&mut redis).await, costs(&[("evalsha", 2)]), "save");
+    assert_eq!(
+        commands(&mut redis).await,
+        costs(&[("evalsha", 2), ("publish", 1)]),
+        "save"
+    );
     counters.save(inserted).await.unwrap_err();
     assert_eq!(
         commands(&mut redis).await,
-        costs(&[("evalsha", 2)]),
+        costs(&[("evalsha", 2), ("publish", 1)]),
         "conflict"
     );
     counters.find_by_id(1).await.unwrap();
@@ -167,25 +171,25 @@ async fn each_verb_costs_the_fewest_redis_commands() {
         .unwrap();
     assert_eq!(
         commands(&mut redis).await,
-        costs(&[("evalsha", 2), ("get", 1)]),
+        costs(&[("evalsha", 2), ("get", 1), ("publish", 1)]),
         "update_with"
     );
     counters.refresh(1).await.unwrap();
     assert_eq!(
         commands(&mut redis).await,
-        costs(&[("evalsha", 2)]),
+        costs(&[("evalsha", 2), ("publish", 1)]),
         "refresh"
     );
     counters.invalidate(1).await.unwrap();
     assert_eq!(
         commands(&mut redis).await,
-        costs(&[("evalsha", 1)]),
+        costs(&[("evalsha", 1), ("publish", 1)]),
         "invalidate"
     );
     counters.delete_by_id(1).await.unwrap().unwrap();
     assert_eq!(
         commands(&mut redis).await,
-        costs(&[("evalsha", 2)]),
+        costs(&[("evalsha", 2), ("publish", 1)]),
         "delete_by_id"
     );
 
@@ -198,7 +202,7 @@ async fn each_verb_costs_the_fewest_redis_commands() {
     users.insert(ada).await.unwrap();
     assert_eq!(
         commands(&mut redis).await,
-        costs(&[("evalsha", 3)]),
+        costs(&[("evalsha", 3), ("publish", 1)]),
         "an insert whose key the database makes, found by another column"
     );
     let settings = setting::Repository::new(&db);
@@ -211,7 +215,7 @@ async fn each_verb_costs_the_fewest_redis_commands() {
     settings.save(theme).await.unwrap();
     assert_eq!(
         commands(&mut redis).await,
-        costs(&[("evalsha", 2)]),
+        costs(&[("evalsha", 2), ("publish", 1)]),
         "a save without a version"
     );
 }

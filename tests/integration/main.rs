@@ -38,6 +38,7 @@ mod inserts;
 mod keys;
 mod lanes;
 mod lookups;
+mod near;
 mod outages;
 mod reloads;
 mod repairs;

@@ -52,6 +52,7 @@ pub mod audited;
 pub mod columns;
 pub mod keys;
 pub mod lookups;
+pub mod near;
 pub mod policies;
 pub mod reloads;
 pub mod shapes;

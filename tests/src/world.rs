@@ -86,7 +86,9 @@ impl World {
         let builder = CachedDb::builder(self.conn.clone());
         match &self.redis_url {
             None => builder,
-            Some(url) => builder.redis(redis_pool(url)),
+            Some(url) => builder
+                .redis(redis_pool(url))
+                .subscriber(redis::Client::open(url.as_str()).unwrap()),
         }
     }
 

@@ -42,6 +42,13 @@ impl Key {
         &self.text
     }
 
+    /// Whether rows are found by what it stands for, and none is kept under it. Of a very long key
+    /// the answer may be no.
+    #[cfg(feature = "redis")]
+    pub(crate) fn is_hint(&self) -> bool {
+        self.text.bytes().filter(|byte| *byte == b':').count() > 2
+    }
+
     /// Seeds the checksum of what is stored under this key.
     pub(crate) fn fingerprint(&self) -> u32 {
         self.fingerprint
@@ -69,9 +76,8 @@ pub struct KeySpace {
 impl KeySpace {
     /// The keys of `entity` in `namespace`.
     pub fn new(namespace: &str, entity: &str) -> Self {
-        let part = |text| shortened(utf8_percent_encode(text, PLAIN).to_string(), MAX_NAME_LEN);
         Self {
-            prefix: format!("{}:{}:", part(namespace), part(entity)).into(),
+            prefix: format!("{}:{}:", name(namespace), name(entity)).into(),
         }
     }
 
@@ -102,6 +108,18 @@ impl KeySpace {
             prefix: prefix.into(),
         }
     }
+}
+
+/// Where the processes that share a namespace tell each other what may have changed; a channel is
+/// no key, so it takes no name from them.
+#[cfg(feature = "redis")]
+pub(crate) fn channel(namespace: &str) -> String {
+    format!("{}:changed", name(namespace))
+}
+
+/// A namespace or the name of an entity, as part of a key.
+fn name(text: &str) -> String {
+    shortened(utf8_percent_encode(text, PLAIN).to_string(), MAX_NAME_LEN)
 }
 
 /// The keys of one lookup of an entity.
@@ -216,6 +234,18 @@ mod tests {
             space().row("ada@example.com").as_str(),
             "shop:user:ada@example.com"
         );
+    }
+
+    /// Goal: a row's key is never taken for one under which no row is kept, whatever its value.
+    #[cfg(feature = "redis")]
+    #[test]
+    fn a_row_is_not_a_hint() {
+        for id in ["a:b:c:d", "", &":".repeat(300)] {
+            assert!(!space().row(id).is_hint());
+            assert!(!KeySpace::new("a:b:c", "d:e").row((id, id)).is_hint());
+        }
+        let by_email = space().lookup(["email"]).key(["ada".into()]);
+        assert!(by_email.is_hint());
     }
 
     #[test]

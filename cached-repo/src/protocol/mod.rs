@@ -12,7 +12,7 @@
 
 mod classify;
 mod entry;
-mod key;
+pub(crate) mod key;
 mod row;
 mod seal;
 mod some_nil;

@@ -87,6 +87,15 @@ pub enum Found {
     Nothing,
 }
 
+impl Found {
+    pub(crate) fn value(&self) -> Option<&Value> {
+        match self {
+            Self::Row { value, .. } | Self::Absent(value) => Some(value),
+            Self::Nothing => None,
+        }
+    }
+}
+
 /// A payload and how long to keep it.
 #[derive(Clone, Debug, Default)]
 pub struct Value {

@@ -36,18 +36,9 @@ impl<M: CachedEntity> Query<M> {
     }
 
     /// Stores what the caller loaded since `began`, if its lease still stands.
-    pub(crate) async fn fill_aside(
-        &self,
-        tenure: Option<Tenure<M>>,
-        row: Option<&M>,
-        began: Instant,
-    ) {
+    pub(crate) async fn fill_aside(&self, tenure: Option<Tenure<M>>, row: &Row<M>, began: Instant) {
         if let Some(tenure) = tenure {
-            let found = self.found(row, load_cost_ms(began));
-            let authoritative = self.policy.fresh;
-            self.place()
-                .settle(tenure, Some(found), authoritative)
-                .await;
+            self.store(tenure, Some(row), load_cost_ms(began)).await;
         }
     }
 }

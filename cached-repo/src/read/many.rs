@@ -26,7 +26,6 @@ use crate::{
     db::EntityState,
     protocol::{Key, MissReason},
     session::Scope,
-    tier::Held,
 };
 
 /// Rows and how to read them.
@@ -34,6 +33,13 @@ pub(crate) struct Many<'a, M: CachedEntity> {
     pub(crate) state: &'a Arc<EntityState<M>>,
     pub(crate) scope: &'a Scope,
     pub(crate) policy: ReadPolicy,
+}
+
+/// Where a row is found.
+enum Found<M> {
+    Near(Row<M>),
+    /// Among the others, at this position.
+    At(usize),
 }
 
 /// A row that the cache does not know.
@@ -61,6 +67,10 @@ impl<M: CachedEntity> Many<'_, M> {
         let mut queries = Vec::with_capacity(ids.len());
         let mut order = Vec::with_capacity(ids.len());
         for id in ids {
+            if let Some(row) = self.state.find_near(self.scope, &id, &self.policy) {
+                order.push(Found::Near(row));
+                continue;
+            }
             let query = Query::new(self.state, self.scope, id, self.policy);
             let at = match positions.entry(query.key.clone()) {
                 Entry::Occupied(occupied) => *occupied.get(),
@@ -69,10 +79,14 @@ impl<M: CachedEntity> Many<'_, M> {
                     *vacant.insert(queries.len() - 1)
                 }
             };
-            order.push(at);
+            order.push(Found::At(at));
         }
         let rows = self.find_each(queries).await?;
-        Ok(order.into_iter().map(|at| rows[at].clone()).collect())
+        let row = |found| match found {
+            Found::Near(row) => row,
+            Found::At(at) => rows[at].clone(),
+        };
+        Ok(order.into_iter().map(row).collect())
     }
 
     /// Reads different rows.
@@ -107,18 +121,14 @@ impl<M: CachedEntity> Many<'_, M> {
                 .collect();
         }
         let keys: Vec<Key> = queries.iter().map(|query| query.key.clone()).collect();
+        let stamps: Vec<_> = queries.iter().map(Query::stamp).collect();
         let held = match core.tier.get_many(&keys).await {
             Ok(held) => held.into_iter().map(Some).collect(),
             Err(_) => keys.iter().map(|_| None).collect::<Vec<_>>(),
         };
-        let each = queries.into_iter().zip(held);
-        each.map(|(query, held)| {
-            let seen = match held.filter(|_| !past(&query)) {
-                Some(Held::Entry(entry)) => query.judge(&entry),
-                Some(Held::Nothing) => Seen::Miss(MissReason::Nothing),
-                Some(Held::Foreign) => Seen::Miss(MissReason::Corrupt),
-                None => Seen::Unknown,
-            };
+        let each = queries.into_iter().zip(held.into_iter().zip(stamps));
+        each.map(|(query, (held, stamp))| {
+            let seen = query.see(held.filter(|_| !past(&query)), stamp);
             let served = query.serve(seen);
             (query, served)
         })
@@ -150,12 +160,7 @@ impl<M: CachedEntity> Many<'_, M> {
                 None => None,
             };
             if let Some(tenure) = tenure {
-                let found = query.found(row.as_deref(), cost);
-                let authoritative = self.policy.fresh;
-                query
-                    .place()
-                    .settle(tenure, Some(found), authoritative)
-                    .await;
+                query.store(tenure, Some(&row), cost).await;
             }
             Ok((at, row))
         });

@@ -1,7 +1,9 @@
 //! The read pipeline: the only place that knows the order of the tiers.
 //!
 //! ```text
-//! find ─ shared tier ─ fresh ──────────────────────────────▶ row
+//! find ─ near cache ─ hit ─────────────────────────────────▶ row
+//!             │ miss
+//!        shared tier ─ fresh ──────────────────────────────▶ row, kept near
 //!             │ early or stale ── row, and a refresh behind it
 //!             │ miss, or no answer
 //!             ▼
@@ -24,6 +26,7 @@ mod flight;
 mod limit;
 mod loader;
 pub(crate) mod many;
+mod near;
 mod place;
 mod repair;
 pub(crate) mod search;
@@ -49,6 +52,7 @@ use crate::{
     cached::{Cached, Provenance, Source},
     config::ReadPolicy,
     db::EntityState,
+    near::Stamp,
     protocol::{
         Content, Entry, Key, Lookup, MissReason, Policy, Version, classify, open, state::Want,
     },
@@ -99,6 +103,20 @@ enum Reload {
     Yes,
 }
 
+/// Reads a row, from the nearest place that may be trusted.
+pub(crate) async fn find<M: CachedEntity>(
+    state: &Arc<EntityState<M>>,
+    scope: &Scope,
+    id: Id<M>,
+    policy: ReadPolicy,
+) -> Flown<M> {
+    match state.find_near(scope, &id, &policy) {
+        Some(row) => Ok(row),
+        // Boxed, so that a near hit does not carry around what only a miss needs.
+        None => Box::pin(Query::new(state, scope, id, policy).find()).await,
+    }
+}
+
 impl<M: CachedEntity> Query<M> {
     pub(crate) fn new(
         state: &Arc<EntityState<M>>,
@@ -120,7 +138,7 @@ impl<M: CachedEntity> Query<M> {
         Place::new(&self.state, &self.key)
     }
 
-    /// Reads the row, from the nearest place that may be trusted.
+    /// Reads the row, from the nearest place behind the near cache that may be trusted.
     pub(crate) async fn find(self) -> Flown<M> {
         let stats = &self.state.stats;
         if let Scope::Transaction(_) = self.scope {
@@ -271,10 +289,7 @@ impl<M: CachedEntity> Query<M> {
         let load_cost_ms = load_cost_ms(began);
         land(&flown);
 
-        let found = flown.as_ref().ok();
-        let found = found.map(|row| self.found(row.as_deref(), load_cost_ms));
-        let authoritative = self.policy.fresh;
-        self.place().settle(tenure, found, authoritative).await;
+        self.store(tenure, flown.as_ref().ok(), load_cost_ms).await;
         flown
     }
 
@@ -286,13 +301,24 @@ impl<M: CachedEntity> Query<M> {
         }
     }
 
-    /// What the cache knows of the row.
+    /// What the shared tier knows of the row.
     async fn look(&self) -> Seen<M> {
-        match self.state.core.tier.get(&self.key).await {
-            Ok(Held::Entry(entry)) => self.judge(&entry),
-            Ok(Held::Nothing) => Seen::Miss(MissReason::Nothing),
-            Ok(Held::Foreign) => Seen::Miss(MissReason::Corrupt),
-            Err(_) => Seen::Unknown,
+        let stamp = self.stamp();
+        let held = self.state.core.tier.get(&self.key).await;
+        self.see(held.ok(), stamp)
+    }
+
+    /// What it means that the shared tier holds this, or gave no answer.
+    fn see(&self, held: Option<Held>, stamp: Option<Stamp>) -> Seen<M> {
+        match held {
+            Some(Held::Entry(entry)) => {
+                let seen = self.judge(&entry);
+                self.keep_seen(stamp, &entry, &seen);
+                seen
+            }
+            Some(Held::Nothing) => Seen::Miss(MissReason::Nothing),
+            Some(Held::Foreign) => Seen::Miss(MissReason::Corrupt),
+            None => Seen::Unknown,
         }
     }
 

@@ -157,19 +157,25 @@ impl<M: CachedEntity> Place<M> {
 
     /// Ends a load's lease with what it found, `None` if it failed; takes away what it was to
     /// replace if that may not be stored in its place. After an `authoritative` load the old state
-    /// is not served any more, whatever happens.
+    /// is not served any more, whatever happens, also from near caches.
     pub(super) async fn settle(
         &self,
         tenure: Tenure<M>,
         found: Option<Found>,
         authoritative: bool,
-    ) {
+    ) -> Option<Filled> {
         let failed = found.is_none();
         // After a lease for a value there is nothing to take away but a placeholder.
         let replaces = tenure.want == Want::Refresh;
-        let filled = self
-            .fill(tenure.token, found.unwrap_or(Found::Nothing))
-            .await;
+        let fill = self.fill(tenure.token, found.unwrap_or(Found::Nothing));
+        let filled = if authoritative && !failed {
+            // One after the other on the way, without waiting in between. A tier that gives no
+            // answer leaves the near caches to their TTL: this only repairs.
+            let (filled, _) = tokio::join!(fill, self.state.core.tier.announce(&self.key));
+            filled
+        } else {
+            fill.await
+        };
         if filled.is_some() {
             tenure.end();
         }
@@ -182,6 +188,7 @@ impl<M: CachedEntity> Place<M> {
         if kept && replaces && !failed {
             self.invalidate().await;
         }
+        filled
     }
 
     /// Makes the entry a tombstone. If the tier gives no answer, the entry stays as it is: this

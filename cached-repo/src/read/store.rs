@@ -2,20 +2,34 @@
 //!
 //! Does not load, and does not talk to the tier.
 
-use super::Query;
+use super::{Query, Row, Tenure};
 use crate::{
     CachedEntity,
     config::ReadPolicy,
     db::EntityState,
     protocol::{
         Key, Version, seal_absent,
-        state::{Found, Value},
+        state::{Filled, Found, Value},
     },
 };
 
 impl<M: CachedEntity> Query<M> {
+    /// Ends a load with what it found, `None` if it failed: stores it in the shared tier, if its
+    /// lease still stands, and then keeps it near.
+    pub(super) async fn store(&self, tenure: Tenure<M>, row: Option<&Row<M>>, load_cost_ms: u32) {
+        let stamp = self.stamp();
+        let found = row.map(|row| self.found(row.as_deref(), load_cost_ms));
+        let stored = found.as_ref().and_then(Found::value);
+        let stored = stored.map(|value| (value.payload.len(), value.fresh_ms));
+        let authoritative = self.policy.fresh;
+        let filled = self.place().settle(tenure, found, authoritative).await;
+        if let (Some(Filled::Stored), Some(row), Some((bytes, fresh_ms))) = (filled, row, stored) {
+            self.keep_stored(stamp, row.as_ref(), bytes, fresh_ms);
+        }
+    }
+
     /// What is to be stored of a load.
-    pub(super) fn found(&self, row: Option<&M>, load_cost_ms: u32) -> Found {
+    fn found(&self, row: Option<&M>, load_cost_ms: u32) -> Found {
         match row {
             // A row that the database calls equal to the key but that is spelt otherwise has a
             // key of its own; no writer would invalidate it under this one.

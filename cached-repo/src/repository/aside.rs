@@ -107,16 +107,16 @@ impl<M: CachedEntity> LoadLease<M> {
             });
         }
         let row = Cached::loaded(row);
-        let row_ref = Some(&*row);
+        let loaded = Some(row.clone());
         self.query
-            .fill_aside(self.tenure, row_ref, self.began)
+            .fill_aside(self.tenure, &loaded, self.began)
             .await;
         Ok(row)
     }
 
     /// Stores that there is no such row, unless a write came between or the lease lapsed.
     pub async fn fill_absent(self) {
-        self.query.fill_aside(self.tenure, None, self.began).await;
+        self.query.fill_aside(self.tenure, &None, self.began).await;
     }
 }
 

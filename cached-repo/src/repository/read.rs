@@ -1,7 +1,7 @@
 //! The verbs that read.
 
 use super::Repository;
-use crate::{Cached, CachedEntity, IntoId, ReadError};
+use crate::{Cached, CachedEntity, IntoId, ReadError, read};
 
 impl<M: CachedEntity> Repository<M> {
     /// Reads a row through the cache: from the shared tier, else from the database, which fills
@@ -15,7 +15,7 @@ impl<M: CachedEntity> Repository<M> {
     /// When the database fails; every caller that shares the load gets the error, and nothing is
     /// cached.
     pub async fn find_by_id(&self, id: impl IntoId<M>) -> Result<Option<Cached<M>>, ReadError> {
-        self.query(id.into_id()).find().await
+        read::find(&self.state, &self.scope, id.into_id(), self.policy).await
     }
 
     /// Loads a row from the database into the cache, whatever the cache holds. Inside a transaction

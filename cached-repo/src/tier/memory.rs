@@ -6,10 +6,12 @@
 //!
 //! Does not share anything between processes.
 
+use std::sync::Arc;
+
 use parking_lot::Mutex;
 use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter, unsync::Cache};
 
-use super::{Held, Reply, Tier};
+use super::{Held, Listener, Reply, Tier};
 use crate::{
     clock::Clock,
     protocol::{
@@ -141,6 +143,15 @@ impl Tier for MemoryTier {
             }
         }
         Box::pin(std::future::ready(Ok(invalidated)))
+    }
+
+    fn announce<'a>(&'a self, _: &'a Key) -> Reply<'a, ()> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    /// Nobody else can change anything here.
+    fn listen(&self, listener: Arc<dyn Listener>) {
+        listener.hears();
     }
 }
 

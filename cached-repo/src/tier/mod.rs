@@ -11,7 +11,7 @@ pub(crate) mod memory;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use futures_util::future::{BoxFuture, try_join_all};
 
@@ -68,7 +68,6 @@ pub(crate) trait Tier: fmt::Debug + Send + Sync {
     ///
     /// A key whose value the server cannot hand over as bytes may be [`Held::Nothing`] here
     /// where [`get`](Self::get) says [`Held::Foreign`]; either is a miss.
-    #[allow(dead_code, reason = "finds of several rows are about to use it")]
     fn get_many<'a>(&'a self, keys: &'a [Key]) -> Reply<'a, Vec<Held>> {
         Box::pin(try_join_all(keys.iter().map(|key| self.get(key))))
     }
@@ -86,6 +85,39 @@ pub(crate) trait Tier: fmt::Debug + Send + Sync {
     fn done<'a>(&'a self, key: &'a Key, request: Done) -> Reply<'a, Published>;
 
     /// Invalidates every key that starts with `prefix` and says how many there were. A key that
-    /// exists throughout the call is among them, so a lease from before it is revoked.
+    /// exists throughout the call is among them, so a lease from before it is revoked. Then tells
+    /// every listener that anything may have changed.
     fn invalidate_all<'a>(&'a self, prefix: &'a str, request: Done) -> Reply<'a, u64>;
+
+    /// Tells every listener that the row with this key may have changed. What [`block`](Self::block)
+    /// and [`done`](Self::done) do needs no telling.
+    fn announce<'a>(&'a self, key: &'a Key) -> Reply<'a, ()>;
+
+    /// From now on tells the listener of changes that others make, and whether it can.
+    fn listen(&self, listener: Arc<dyn Listener>);
+}
+
+/// What may have changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Changed<'a> {
+    /// The row with this key.
+    Key(&'a str),
+    /// Any row.
+    Anything,
+}
+
+/// Someone who keeps what a tier holds, and must hear of changes.
+pub(crate) trait Listener: Send + Sync {
+    /// Something may have changed.
+    fn hear(&self, changed: Changed<'_>);
+
+    /// From now on changes may go unheard.
+    #[cfg_attr(
+        not(any(test, feature = "redis")),
+        expect(dead_code, reason = "in this process every change is heard")
+    )]
+    fn deaf(&self);
+
+    /// From now on every change is heard. Some may have been missed before.
+    fn hears(&self);
 }

@@ -177,7 +177,11 @@ async fn a_write_pays_for_the_hints_it_may_change_and_for_no_others() {
     };
     members.update(same).await.unwrap();
     scene
-        .costs("nothing looked up", &[("evalsha", 2)], &["UPDATE"])
+        .costs(
+            "nothing looked up",
+            &[("evalsha", 2), ("publish", 1)],
+            &["UPDATE"],
+        )
         .await;
     members.find_all_by_team_id(1).await.unwrap();
     scene
@@ -189,7 +193,11 @@ async fn a_write_pays_for_the_hints_it_may_change_and_for_no_others() {
         .await
         .unwrap();
     scene
-        .costs("one list", &[("evalsha", 4), ("get", 1)], &["UPDATE"])
+        .costs(
+            "one list",
+            &[("evalsha", 4), ("get", 1), ("publish", 1)],
+            &["UPDATE"],
+        )
         .await;
     members.find_all_by_team_id(1).await.unwrap();
     scene
@@ -200,14 +208,20 @@ async fn a_write_pays_for_the_hints_it_may_change_and_for_no_others() {
         .await
         .unwrap();
     scene
-        .costs("an email", &[("evalsha", 4), ("get", 1)], &["UPDATE"])
+        .costs(
+            "an email",
+            &[("evalsha", 4), ("get", 1), ("publish", 1)],
+            &["UPDATE"],
+        )
         .await;
 
     let row = members.find_by_id(id).await.unwrap().unwrap().into_model();
     scene.spent().await;
     members.save(row).await.unwrap();
     // The row; email, seat, team, team and active, boss. The badge is NULL, which nobody looks for.
-    scene.costs("save", &[("evalsha", 12)], &["UPDATE"]).await;
+    scene
+        .costs("save", &[("evalsha", 12), ("publish", 1)], &["UPDATE"])
+        .await;
     members.find_all_by_team_id(1).await.unwrap();
     scene
         .costs(
@@ -218,6 +232,6 @@ async fn a_write_pays_for_the_hints_it_may_change_and_for_no_others() {
         .await;
     members.delete_by_id(id).await.unwrap();
     scene
-        .costs("a delete", &[("evalsha", 2)], &["DELETE"])
+        .costs("a delete", &[("evalsha", 2), ("publish", 1)], &["DELETE"])
         .await;
 }

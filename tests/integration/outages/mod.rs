@@ -36,6 +36,7 @@ macro_rules! outage {
 mod availability;
 mod failover;
 mod memory;
+mod near;
 mod pending;
 mod policy;
 mod searches;

@@ -47,6 +47,8 @@ const CONNECT_TIMEOUTS: u32 = 5;
 pub(super) struct Lane {
     me: Weak<Self>,
     pool: Pool,
+    /// Where changes are announced.
+    channel: String,
     timeout: Duration,
     state: RwLock<State>,
     timeouts_in_a_row: AtomicU32,
@@ -71,6 +73,7 @@ impl Lane {
     /// Opens a lane; without a server it starts down and keeps trying.
     pub(super) async fn open(
         pool: Pool,
+        channel: String,
         timeout: Duration,
         clock: Clock,
         stats: Arc<TierStats>,
@@ -78,6 +81,7 @@ impl Lane {
         let lane = Arc::new_cyclic(|me| Self {
             me: me.clone(),
             pool,
+            channel,
             timeout,
             state: RwLock::new(State::Down),
             timeouts_in_a_row: AtomicU32::new(0),
@@ -91,6 +95,11 @@ impl Lane {
             lane.reconnect_from(1);
         }
         lane
+    }
+
+    /// Where changes are announced.
+    pub(super) fn channel(&self) -> &str {
+        &self.channel
     }
 
     /// How long an operation may take.
@@ -267,6 +276,13 @@ impl Lane {
                 .await
                 .map_err(failed)?;
             self.observe(Timestamp::from_millis(seconds * 1000 + micros / 1000));
+            // A user who may not publish could neither write nor be heard: better no cache at all.
+            redis::cmd("PUBLISH")
+                .arg(&self.channel)
+                .arg("")
+                .query_async::<()>(&mut connection)
+                .await
+                .map_err(failed)?;
             let mut load = redis::pipe();
             for script in SCRIPTS.all() {
                 load.cmd("SCRIPT").arg("LOAD").arg(&script.text).ignore();
@@ -323,7 +339,13 @@ mod tests {
 
     async fn open(pool: Pool) -> (Arc<Lane>, Arc<TierStats>) {
         let stats = Arc::new(TierStats::default());
-        let lane = Lane::open(pool, TIMEOUT, Clock::start(), Arc::clone(&stats));
+        let lane = Lane::open(
+            pool,
+            "test:changed".into(),
+            TIMEOUT,
+            Clock::start(),
+            Arc::clone(&stats),
+        );
         (lane.await, stats)
     }
 

@@ -3,6 +3,7 @@
 //! Needs Redis 7 or a server that speaks its commands (`PEXPIRETIME`, `SET … PXAT`, script
 //! flags). No script touches two keys.
 
+mod bus;
 mod gather;
 mod lane;
 #[cfg(test)]
@@ -16,16 +17,17 @@ use deadpool_redis::{Pool, redis};
 use futures_util::future::try_join_all;
 
 use self::{
+    bus::Bus,
     gather::{Gather, KEYS_PER_MGET},
     lane::Lane,
     scripts::{SCRIPTS, Script},
-    wire::{Answer, Arguments, Raw},
+    wire::{Announced, Answer, Arguments, Raw},
 };
-use super::{Held, Reply, Tier, TierError};
+use super::{Held, Listener, Reply, Tier, TierError};
 use crate::{
     clock::Clock,
     protocol::{
-        Entry, Key, Timestamp,
+        Entry, Key, Timestamp, key,
         state::{Block, Blocked, Done, Fill, Filled, Found, Lease, Leased, Published},
     },
     telemetry::TierStats,
@@ -38,21 +40,30 @@ const SCAN_COUNT: usize = 500;
 pub(crate) struct RedisTier {
     lane: Arc<Lane>,
     reads: Arc<Gather>,
+    bus: Bus,
+}
+
+/// What a [`RedisTier`] is made of.
+pub(crate) struct Settings<'a> {
+    pub(crate) pool: Pool,
+    /// Makes the connection that listens; without it nobody can.
+    pub(crate) subscriber: Option<redis::Client>,
+    pub(crate) namespace: &'a str,
+    pub(crate) timeout: Duration,
+    pub(crate) queue: usize,
 }
 
 impl RedisTier {
-    /// A tier over `pool`. Without a server it starts all the same: reads go to the database
+    /// A tier over a pool. Without a server it starts all the same: reads go to the database
     /// until there is one.
-    pub(crate) async fn open(
-        pool: Pool,
-        timeout: Duration,
-        queue: usize,
-        clock: Clock,
-        stats: Arc<TierStats>,
-    ) -> Self {
-        let lane = Lane::open(pool, timeout, clock, stats).await;
-        let reads = Gather::over(Arc::clone(&lane), queue);
-        Self { lane, reads }
+    pub(crate) async fn open(settings: Settings<'_>, clock: Clock, stats: Arc<TierStats>) -> Self {
+        let channel = key::channel(settings.namespace);
+        let lane = Lane::open(settings.pool, channel, settings.timeout, clock, stats).await;
+        Self {
+            reads: Gather::over(Arc::clone(&lane), settings.queue),
+            bus: Bus::new(settings.subscriber),
+            lane,
+        }
     }
 
     /// Runs an operation on one key.
@@ -67,8 +78,24 @@ impl RedisTier {
         Ok(answer)
     }
 
-    async fn done(&self, key: &str, request: &Done) -> Result<Published, TierError> {
-        self.eval(&SCRIPTS.done, key, request).await?.published()
+    async fn done(&self, key: &str, request: &Done, channel: &str) -> Result<Published, TierError> {
+        let request = Announced { request, channel };
+        self.eval(&SCRIPTS.done, key, &request).await?.published()
+    }
+
+    /// Where changes of this key are announced; nowhere if nobody keeps it near.
+    fn channel_of(&self, key: &Key) -> &str {
+        if key.is_hint() {
+            ""
+        } else {
+            self.lane.channel()
+        }
+    }
+
+    async fn tell(&self, message: &str) -> Result<(), TierError> {
+        let mut publish = redis::cmd("PUBLISH");
+        publish.arg(self.lane.channel()).arg(message);
+        self.lane.query(&publish).await
     }
 }
 
@@ -130,6 +157,10 @@ impl Tier for RedisTier {
 
     fn block<'a>(&'a self, key: &'a Key, request: Block) -> Reply<'a, Blocked> {
         Box::pin(async move {
+            let request = Announced {
+                request: &request,
+                channel: self.channel_of(key),
+            };
             self.eval(&SCRIPTS.block, key.as_str(), &request)
                 .await?
                 .blocked()
@@ -137,7 +168,10 @@ impl Tier for RedisTier {
     }
 
     fn done<'a>(&'a self, key: &'a Key, request: Done) -> Reply<'a, Published> {
-        Box::pin(async move { self.done(key.as_str(), &request).await })
+        Box::pin(async move {
+            self.done(key.as_str(), &request, self.channel_of(key))
+                .await
+        })
     }
 
     fn invalidate_all<'a>(&'a self, prefix: &'a str, request: Done) -> Reply<'a, u64> {
@@ -151,14 +185,29 @@ impl Tier for RedisTier {
                 scan.arg(cursor).arg("MATCH").arg(format!("{prefix}*"));
                 scan.arg("COUNT").arg(SCAN_COUNT);
                 let (next, keys): (u64, Vec<String>) = self.lane.query(&scan).await?;
-                try_join_all(keys.iter().map(|key| self.done(key, &request))).await?;
+                // Each by itself is not announced; all of them are, in the end.
+                try_join_all(keys.iter().map(|key| self.done(key, &request, ""))).await?;
                 invalidated += keys.len() as u64;
                 if next == 0 {
+                    self.tell(bus::ANYTHING).await?;
                     return Ok(invalidated);
                 }
                 cursor = next;
             }
         })
+    }
+
+    fn announce<'a>(&'a self, key: &'a Key) -> Reply<'a, ()> {
+        Box::pin(async move {
+            if key.is_hint() {
+                return Ok(());
+            }
+            self.tell(key.as_str()).await
+        })
+    }
+
+    fn listen(&self, listener: Arc<dyn Listener>) {
+        self.bus.listen(&self.lane, listener);
     }
 }
 
@@ -187,7 +236,14 @@ mod tests {
         let server = Scripted::start();
         let (clock, stats) = (Clock::start(), Arc::new(TierStats::default()));
         let timeout = Duration::from_secs(60);
-        let tier = RedisTier::open(server.pool(), timeout, 10, clock, stats).await;
+        let settings = Settings {
+            pool: server.pool(),
+            subscriber: None,
+            namespace: "test",
+            timeout,
+            queue: 10,
+        };
+        let tier = RedisTier::open(settings, clock, stats).await;
         let space = KeySpace::new("test", "row");
         let mut keys: Vec<Key> = (0..2 * KEYS_PER_MGET)
             .map(|id| space.row(id as i64))

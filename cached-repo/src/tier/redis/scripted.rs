@@ -144,7 +144,7 @@ fn listen(mut stream: TcpStream, line: &Mutex<Line>) {
             let mut line = line.lock();
             match command[0].as_str() {
                 "TIME" => line.say("*2\r\n$1\r\n1\r\n$1\r\n2\r\n"),
-                "CLIENT" | "SCRIPT" => line.say("+OK\r\n"),
+                "CLIENT" | "SCRIPT" | "PUBLISH" => line.say("+OK\r\n"),
                 _ => line.unanswered.push_back(command),
             }
         }

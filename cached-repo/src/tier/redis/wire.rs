@@ -50,17 +50,29 @@ impl Arguments for Fill {
     }
 }
 
-impl Arguments for Block {
+/// A request whose script tells `channel` that the row may have changed; nobody if that is empty.
+#[derive(Clone, Copy, Debug)]
+pub struct Announced<'a, R> {
+    /// What is asked for.
+    pub request: &'a R,
+    /// Where near caches listen.
+    pub channel: &'a str,
+}
+
+impl Arguments for Announced<'_, Block> {
     fn push(&self, cmd: &mut Cmd) {
-        cmd.arg(self.token.as_bytes())
-            .arg(self.block_ms)
-            .arg(self.keep_ms);
+        let request = self.request;
+        cmd.arg(request.token.as_bytes())
+            .arg(request.block_ms)
+            .arg(request.keep_ms)
+            .arg(self.channel);
     }
 }
 
-impl Arguments for Done {
+impl Arguments for Announced<'_, Done> {
     fn push(&self, cmd: &mut Cmd) {
-        let (outcome, number, value) = match &self.outcome {
+        let request = self.request;
+        let (outcome, number, value) = match &request.outcome {
             Outcome::RolledBack => ("R", Version::ZERO, None),
             Outcome::Put {
                 version,
@@ -74,10 +86,11 @@ impl Arguments for Done {
             } => ("C", *version, Some(value)),
             Outcome::Invalidate { floor } => ("I", *floor, None),
         };
-        cmd.arg(self.token.as_bytes())
-            .arg(self.keep_ms)
+        cmd.arg(request.token.as_bytes())
+            .arg(request.keep_ms)
             .arg(outcome)
-            .arg(version(number));
+            .arg(version(number))
+            .arg(self.channel);
         if let Some(value) = value {
             push_value(cmd, value);
         }

@@ -8,7 +8,7 @@ use crate::{
         KeySpace, Timestamp,
         state::{Block, Blocked, Fill, Filled, Lease, Leased, Published},
     },
-    tier::{Held, Reply, TierError},
+    tier::{Held, Listener, Reply, TierError},
 };
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -73,6 +73,10 @@ impl Tier for Scripted {
     fn invalidate_all<'a>(&'a self, prefix: &'a str, request: Done) -> Reply<'a, u64> {
         Box::pin(async move { self.answer(prefix, &request, 1).await })
     }
+    fn announce<'a>(&'a self, _: &'a Key) -> Reply<'a, ()> {
+        Box::pin(ready(Err(TierError::Unavailable)))
+    }
+    fn listen(&self, _: Arc<dyn Listener>) {}
 }
 
 async fn until(what: &str, mut reached: impl FnMut() -> bool) {

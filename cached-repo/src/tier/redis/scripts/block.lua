@@ -1,7 +1,7 @@
 -- Announces a write, before its SQL or just before its COMMIT.
--- ARGV: token, block ms, keep ms
+-- ARGV: token, block ms, keep ms, channel
 -- Returns {'held' | 'busy', now}.
-local token, block_ms, keep_ms = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local token, block_ms, keep_ms, channel = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 local deadline = now + block_ms
 local gone_at = deadline + keep_ms
 local mine = { text = slot(token, deadline) }
@@ -9,6 +9,7 @@ local mine = { text = slot(token, deadline) }
 local entry = read()
 if not entry then
   tombstone(ZERO, now + keep_ms, claims_of({ mine }), gone_at)
+  announce(channel)
   return { 'held', now }
 end
 if #entry.writers >= 50 then return { 'busy', now } end
@@ -17,4 +18,5 @@ local writers = entry.writers
 writers[#writers + 1] = mine
 tombstone(entry.floor, math.max(entry.floor_until, now + keep_ms), claims_of(writers),
   math.max(entry.expires, gone_at))
+announce(channel)
 return { 'held', now }

@@ -1,9 +1,9 @@
 -- Ends a write.
 -- ARGV: token, keep ms, 'R' rolled back | 'U' put an updated row | 'C' put a created row |
---       'I' invalidate, version or floor (19 digits), and for a put: fresh ms, cost (5 digits),
---       schema (8 hex digits), ttl ms, payload
+--       'I' invalidate, version or floor (19 digits), channel, and for a put: fresh ms,
+--       cost (5 digits), schema (8 hex digits), ttl ms, payload
 -- Returns {'rolled back' | 'put' | 'superseded' | 'invalidated', now}.
-local token, keep_ms, outcome, version = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
+local token, keep_ms, outcome, version, channel = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
 
 local entry = read()
 local own, others, known = nil, {}, ZERO
@@ -33,12 +33,14 @@ if outcome == 'U' and entry and entry.kind == 'V' and known > version then
   return { 'superseded', now }
 end
 if outcome ~= 'I' and known <= version and own and own.token == token and own.deadline > now then
-  hold('V', version, tonumber(ARGV[5]), ARGV[6], ARGV[7], claims_of(others), ARGV[9],
-    math.max(now + tonumber(ARGV[8]), kept))
+  hold('V', version, tonumber(ARGV[6]), ARGV[7], ARGV[8], claims_of(others), ARGV[10],
+    math.max(now + tonumber(ARGV[9]), kept))
   return { 'put', now }
 end
 -- Not provably the newest, or a row that is gone: whoever reads next asks the database.
 local floor_until = math.max(entry and entry.floor_until or 0, now + keep_ms)
 if known > version then version = known end
 tombstone(version, floor_until, claims_of(others), math.max(kept, floor_until))
+-- A block that still stands was announced, and since then nobody could read the row here.
+if not (own and own.deadline > now) then announce(channel) end
 return { 'invalidated', now }

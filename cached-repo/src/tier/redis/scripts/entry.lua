@@ -66,6 +66,11 @@ local function hold(kind, version, fresh_ms, cost, schema, claims, body, expires
     .. schema .. claims .. body, 'PXAT', digits(1, expires))
 end
 
+-- Tells the near caches that the row may have changed.
+local function announce(channel)
+  if channel ~= '' then redis.call('PUBLISH', channel, key) end
+end
+
 -- Replaces the claims and leaves the rest of the entry as it is.
 local function reclaim(entry, claims)
   redis.call('SET', key, entry.fixed .. claims .. payload(entry), 'KEEPTTL')

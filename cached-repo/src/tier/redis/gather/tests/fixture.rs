@@ -25,7 +25,14 @@ impl Fixture {
     pub(super) async fn new(timeout: Duration, capacity: usize) -> Self {
         let server = Scripted::start();
         let stats = Arc::new(TierStats::default());
-        let lane = Lane::open(server.pool(), timeout, Clock::start(), Arc::clone(&stats)).await;
+        let lane = Lane::open(
+            server.pool(),
+            "test:changed".into(),
+            timeout,
+            Clock::start(),
+            Arc::clone(&stats),
+        )
+        .await;
         let gather = Gather::over(lane, capacity);
         Self {
             server,

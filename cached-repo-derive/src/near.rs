@@ -1,0 +1,125 @@
+//! `near` as it is written: `near`, `near(capacity = 10_000, ttl = "5s")`.
+
+use std::time::Duration;
+
+use proc_macro2::{Span, TokenStream};
+use quote::{quote, quote_spanned};
+use syn::{spanned::Spanned, token::Paren};
+
+use crate::{
+    diag::{Diagnostics, did_you_mean, list},
+    expand::{duration, some},
+    option::{Given, Key, Zero, key, path_text, skip_value},
+};
+
+const SETTINGS: &[Key] = &[
+    key("capacity", "capacity = 10_000"),
+    key("capacity_bytes", "capacity_bytes = 16_000_000"),
+    key("ttl", "ttl = \"5s\""),
+];
+
+/// The near cache that is asked for.
+pub(crate) struct Near {
+    span: Span,
+    capacity: Option<Capacity>,
+    ttl: Option<Duration>,
+}
+
+#[derive(Clone, Copy)]
+enum Capacity {
+    Entries(u64),
+    Bytes(u64),
+}
+
+/// Reads the settings of `near`.
+pub(crate) fn near(given: &Given<'_>, diag: &mut Diagnostics) -> Near {
+    let mut near = Near {
+        span: given.meta.path.span(),
+        capacity: None,
+        ttl: None,
+    };
+    let example = given.key.example;
+    if !given.meta.input.peek(Paren) {
+        let rest = skip_value(given.meta.input);
+        if !rest.is_empty() {
+            let message =
+                format!("`near` takes its settings in parentheses: write `{example}`, or `near`");
+            diag.error(rest, message);
+        }
+        return near;
+    }
+    let mut seen: Vec<&str> = Vec::new();
+    let parsed = given.meta.parse_nested_meta(|meta| {
+        let word = path_text(&meta.path);
+        let setting = SETTINGS.iter().find(|setting| setting.name == word);
+        match setting {
+            Some(key) if !seen.contains(&key.name) => {
+                seen.push(key.name);
+                near.setting(&Given { key, meta: &meta }, diag);
+            }
+            Some(_) => {
+                let message = format!("`{word}` is given twice: remove one of the two");
+                diag.error(&meta.path, message);
+                skip_value(meta.input);
+            }
+            None => {
+                diag.error(&meta.path, unknown(&word));
+                skip_value(meta.input);
+            }
+        }
+        Ok(())
+    });
+    if let Err(error) = parsed {
+        let message = format!("`near` takes settings with commas between them: write `{example}`");
+        diag.error_at(error.span(), message);
+    }
+    near
+}
+
+fn unknown(word: &str) -> String {
+    let names = || SETTINGS.iter().map(|setting| setting.name);
+    let hint = match did_you_mean(word, names()) {
+        Some(meant) => format!("; did you mean `{meant}`?"),
+        None => String::new(),
+    };
+    let expected = list(names());
+    format!("unknown setting `{word}`, expected one of {expected}{hint}")
+}
+
+impl Near {
+    fn setting(&mut self, given: &Given<'_>, diag: &mut Diagnostics) {
+        if given.key.name == "ttl" {
+            let instead = "remove `near` to have no near cache";
+            self.ttl = given.duration(Zero::Refused(instead), diag);
+            return;
+        }
+        if self.capacity.is_some() {
+            let message = "`near` is bounded by entries or by bytes, not by both: remove one";
+            diag.error(&given.meta.path, message);
+        }
+        self.capacity = match given.key.name {
+            "capacity" => given.number(diag).map(Capacity::Entries),
+            _ => given.number(diag).map(Capacity::Bytes),
+        };
+    }
+
+    /// The method of `CachedEntity`. On the option's span: if the key does not fit, rustc points
+    /// at it.
+    pub(crate) fn method(&self) -> TokenStream {
+        let capacity = self.capacity.map(|capacity| match capacity {
+            Capacity::Entries(entries) => quote!(__cached::NearCapacity::Entries(#entries)),
+            Capacity::Bytes(bytes) => quote!(__cached::NearCapacity::Bytes(#bytes)),
+        });
+        let optional = |value: Option<TokenStream>| match value {
+            Some(value) => some(value),
+            None => quote!(::core::option::Option::None),
+        };
+        let (capacity, ttl) = (optional(capacity), optional(self.ttl.map(duration)));
+        let new = quote_spanned!(self.span=> __cached::NearOptions::<Self>::new);
+        quote! {
+            fn near() -> ::core::option::Option<__cached::NearOptions<Self>> {
+                ::core::option::Option::Some(#new(#capacity, #ttl))
+            }
+        }
+    }
+}

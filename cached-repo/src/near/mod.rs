@@ -1,0 +1,251 @@
+//! The near cache (L1): rows of one entity in this process, by their keys, ready to be served.
+//!
+//! Opt-in by `#[cached(near)]`. A hit formats no key, decodes nothing and awaits nothing.
+//!
+//! Invariants:
+//! - Only what the shared tier held, or has just stored, is kept, under a [`Stamp`] that was taken
+//!   before the tier was asked: a change that is heard in between wins.
+//! - Nothing is served longer than its TTL here, nor longer than the shared tier would serve it.
+//!
+//! Does not read tiers or databases, and keeps nothing for anyone it cannot hear changes from.
+
+mod stamps;
+mod witness;
+
+use std::{fmt, hash::Hash, sync::Arc, time::Duration};
+
+use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter, sync};
+
+pub(crate) use self::stamps::{Stamp, Stamps};
+pub(crate) use self::witness::Witness;
+use crate::{
+    CachedEntity, Id,
+    cached::{Cached, Provenance, Source},
+    clock::Clock,
+    config::Config,
+    protocol::{Key, Timestamp},
+    read::{Row, ms},
+};
+
+/// What an entry costs besides its row, its key and [`Item`], roughly.
+const OVERHEAD_BYTES: u64 = 64;
+/// What rows are taken to weigh before there are any.
+const TYPICAL_BYTES: u64 = 512;
+
+/// How much a near cache keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NearCapacity {
+    /// So many rows and absences.
+    Entries(u64),
+    /// About so many bytes, taking for a row's heap what its encoding takes.
+    Bytes(u64),
+}
+
+/// `#[cached(near(…))]`; what is `None` comes from the [`CachedDb`](crate::CachedDb).
+pub struct NearOptions<M: CachedEntity> {
+    capacity: Option<NearCapacity>,
+    ttl: Option<Duration>,
+    /// The only place that asks the key for `Hash` and `Eq`, which other entities need not have.
+    open: fn(NearCapacity) -> Box<dyn Shelf<M>>,
+}
+
+/// A primary key that a near cache can look up.
+#[diagnostic::on_unimplemented(
+    message = "a near cache cannot look up a primary key of the type `{Self}`",
+    label = "`near` needs a key with `Hash` and `Eq`",
+    note = "derive both on the key's type: `#[derive(Clone, Debug, PartialEq, Eq, Hash, …)]`, or \
+            remove `near`"
+)]
+pub trait NearKey: Hash + Eq {}
+
+#[diagnostic::do_not_recommend]
+impl<T: Hash + Eq> NearKey for T {}
+
+impl<M: CachedEntity> NearOptions<M> {
+    /// What the attribute says.
+    #[must_use]
+    pub const fn new(capacity: Option<NearCapacity>, ttl: Option<Duration>) -> Self
+    where
+        Id<M>: NearKey,
+    {
+        Self {
+            capacity,
+            ttl,
+            open: open::<M>,
+        }
+    }
+}
+
+impl<M: CachedEntity> fmt::Debug for NearOptions<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NearOptions")
+            .field("capacity", &self.capacity)
+            .field("ttl", &self.ttl)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The near cache of one entity.
+pub(crate) struct NearCache<M: CachedEntity> {
+    shelf: Box<dyn Shelf<M>>,
+    ttl_ms: u64,
+    stamps: Arc<Stamps>,
+    clock: Clock,
+}
+
+/// How long something has been in the shared tier, and how long it may still be served.
+#[derive(Clone, Copy)]
+pub(crate) struct Life {
+    pub(crate) age: Duration,
+    pub(crate) left: Duration,
+}
+
+impl<M: CachedEntity> NearCache<M> {
+    pub(crate) fn open(
+        options: &NearOptions<M>,
+        config: &Config,
+        stamps: &Arc<Stamps>,
+        clock: Clock,
+    ) -> Self {
+        let default = NearCapacity::Entries(config.near_capacity);
+        Self {
+            shelf: (options.open)(options.capacity.unwrap_or(default)),
+            ttl_ms: ms(options.ttl.unwrap_or(config.near_ttl)),
+            stamps: Arc::clone(stamps),
+            clock,
+        }
+    }
+
+    /// What is known of the row with this key, if anything is.
+    #[inline]
+    pub(crate) fn get(&self, id: &Id<M>) -> Option<Row<M>> {
+        let item = self.shelf.get(id)?;
+        let now = self.clock.now();
+        if now >= item.until || !self.stamps.hold(item.stamp) {
+            return None;
+        }
+        let provenance = Provenance {
+            source: Source::Near,
+            age: now.since(item.since),
+            stale: false,
+            pending: false,
+        };
+        Some(item.row.map(|row| Cached::new(row, provenance)))
+    }
+
+    /// To be taken before the shared tier is asked for what is to be kept; `None` while changes
+    /// may go unheard.
+    pub(crate) fn stamp(&self, key: &Key) -> Option<Stamp> {
+        self.stamps.stamp(key)
+    }
+
+    /// Keeps a row, or that there is none, unless it has changed since the stamp was taken.
+    pub(crate) fn keep(
+        &self,
+        id: Id<M>,
+        stamp: Stamp,
+        row: Option<Arc<M>>,
+        encoded_bytes: usize,
+        life: Life,
+    ) {
+        let left_ms = ms(life.left).min(self.ttl_ms);
+        if left_ms == 0 || !self.stamps.hold(stamp) {
+            return;
+        }
+        let now = self.clock.now();
+        let since = now.as_millis().saturating_sub(ms(life.age));
+        let fixed = size_of::<Id<M>>() + size_of::<Item<M>>() + size_of::<M>();
+        let item = Item {
+            row,
+            stamp,
+            since: Timestamp::from_millis(since),
+            until: now.plus_ms(left_ms),
+            bytes: OVERHEAD_BYTES + (fixed + encoded_bytes) as u64,
+        };
+        self.shelf.put(id, item);
+    }
+}
+
+impl<M: CachedEntity> fmt::Debug for NearCache<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NearCache").finish_non_exhaustive()
+    }
+}
+
+struct Item<M> {
+    /// `None` if it is known that there is no row.
+    row: Option<Arc<M>>,
+    stamp: Stamp,
+    /// Since when the shared tier has it.
+    since: Timestamp,
+    until: Timestamp,
+    bytes: u64,
+}
+
+impl<M> Clone for Item<M> {
+    fn clone(&self) -> Self {
+        Self {
+            row: self.row.clone(),
+            ..*self
+        }
+    }
+}
+
+/// Where the items are: a map whose keys' bounds its callers need not know.
+trait Shelf<M: CachedEntity>: Send + Sync {
+    fn get(&self, id: &Id<M>) -> Option<Item<M>>;
+    fn put(&self, id: Id<M>, item: Item<M>);
+}
+
+impl<M, We> Shelf<M> for sync::Cache<Id<M>, Item<M>, We>
+where
+    M: CachedEntity,
+    Id<M>: Hash + Eq,
+    We: Weighter<Id<M>, Item<M>> + Clone + Send + Sync,
+{
+    fn get(&self, id: &Id<M>) -> Option<Item<M>> {
+        self.get(id)
+    }
+
+    fn put(&self, id: Id<M>, item: Item<M>) {
+        self.insert(id, item);
+    }
+}
+
+fn open<M: CachedEntity>(capacity: NearCapacity) -> Box<dyn Shelf<M>>
+where
+    Id<M>: Hash + Eq,
+{
+    match capacity {
+        NearCapacity::Entries(entries) => shelf(entries, entries, quick_cache::UnitWeighter),
+        NearCapacity::Bytes(bytes) => shelf(bytes / TYPICAL_BYTES, bytes, ByBytes),
+    }
+}
+
+fn shelf<M, We>(entries: u64, weight: u64, weighter: We) -> Box<dyn Shelf<M>>
+where
+    M: CachedEntity,
+    Id<M>: Hash + Eq,
+    We: Weighter<Id<M>, Item<M>> + Clone + Send + Sync + 'static,
+{
+    let options = OptionsBuilder::new()
+        .estimated_items_capacity(usize::try_from(entries).unwrap_or(usize::MAX))
+        .weight_capacity(weight)
+        .build()
+        .expect("both capacities are given");
+    Box::new(sync::Cache::with_options(
+        options,
+        weighter,
+        DefaultHashBuilder::default(),
+        sync::DefaultLifecycle::default(),
+    ))
+}
+
+#[derive(Clone, Copy)]
+struct ByBytes;
+
+impl<K, M> Weighter<K, Item<M>> for ByBytes {
+    fn weight(&self, _: &K, item: &Item<M>) -> u64 {
+        item.bytes
+    }
+}

@@ -1,0 +1,112 @@
+//! A tier that notes every change which this process tells it, so that its near caches know of it
+//! before whoever made it does.
+//!
+//! Invariants:
+//! - A change is noted when the tier has answered, or failed to, or is no longer waited for: until
+//!   then a reader may still have been given what was there before.
+//!
+//! Does not change what passes through.
+
+use std::sync::Arc;
+
+use super::Stamps;
+use crate::{
+    protocol::{
+        Key, Timestamp,
+        state::{Block, Blocked, Done, Fill, Filled, Lease, Leased, Published},
+    },
+    tier::{Changed, Held, Listener, Reply, Tier},
+};
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Witness {
+    tier: Arc<dyn Tier>,
+    stamps: Arc<Stamps>,
+}
+
+impl Witness {
+    pub(crate) fn of(tier: Arc<dyn Tier>, stamps: &Arc<Stamps>) -> Self {
+        Self {
+            tier,
+            stamps: Arc::clone(stamps),
+        }
+    }
+
+    /// Notes the change when it is dropped.
+    fn note<'a>(&'a self, changed: Changed<'a>) -> impl Drop + use<'a> {
+        Note {
+            stamps: &self.stamps,
+            changed,
+        }
+    }
+}
+
+struct Note<'a> {
+    stamps: &'a Stamps,
+    changed: Changed<'a>,
+}
+
+impl Drop for Note<'_> {
+    fn drop(&mut self) {
+        self.stamps.hear(self.changed);
+    }
+}
+
+impl Tier for Witness {
+    fn now(&self) -> Timestamp {
+        self.tier.now()
+    }
+
+    fn get<'a>(&'a self, key: &'a Key) -> Reply<'a, Held> {
+        self.tier.get(key)
+    }
+
+    fn get_many<'a>(&'a self, keys: &'a [Key]) -> Reply<'a, Vec<Held>> {
+        self.tier.get_many(keys)
+    }
+
+    fn lease<'a>(&'a self, key: &'a Key, request: Lease) -> Reply<'a, Leased> {
+        self.tier.lease(key, request)
+    }
+
+    fn fill<'a>(&'a self, key: &'a Key, request: Fill) -> Reply<'a, Filled> {
+        self.tier.fill(key, request)
+    }
+
+    fn block<'a>(&'a self, key: &'a Key, request: Block) -> Reply<'a, Blocked> {
+        let note = self.note(Changed::Key(key.as_str()));
+        Box::pin(async move {
+            let _note = note;
+            self.tier.block(key, request).await
+        })
+    }
+
+    fn done<'a>(&'a self, key: &'a Key, request: Done) -> Reply<'a, Published> {
+        let note = self.note(Changed::Key(key.as_str()));
+        Box::pin(async move {
+            let _note = note;
+            self.tier.done(key, request).await
+        })
+    }
+
+    fn invalidate_all<'a>(&'a self, prefix: &'a str, request: Done) -> Reply<'a, u64> {
+        let note = self.note(Changed::Anything);
+        Box::pin(async move {
+            let _note = note;
+            self.tier.invalidate_all(prefix, request).await
+        })
+    }
+
+    fn announce<'a>(&'a self, key: &'a Key) -> Reply<'a, ()> {
+        let note = self.note(Changed::Key(key.as_str()));
+        Box::pin(async move {
+            let _note = note;
+            self.tier.announce(key).await
+        })
+    }
+
+    fn listen(&self, listener: Arc<dyn Listener>) {
+        self.tier.listen(listener);
+    }
+}
