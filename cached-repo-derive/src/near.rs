@@ -115,10 +115,12 @@ impl Near {
             None => quote!(::core::option::Option::None),
         };
         let (capacity, ttl) = (optional(capacity), optional(self.ttl.map(duration)));
-        let new = quote_spanned!(self.span=> __cached::NearOptions::<Self>::new);
+        let options = quote_spanned! {self.span=>
+            __cached::NearOptions::<Self>::new(#capacity, #ttl)
+        };
         quote! {
             fn near() -> ::core::option::Option<__cached::NearOptions<Self>> {
-                ::core::option::Option::Some(#new(#capacity, #ttl))
+                ::core::option::Option::Some(#options)
             }
         }
     }

@@ -5,12 +5,6 @@ use sea_orm::entity::prelude::*;
 #[derive(Clone, Debug, PartialEq, DeriveValueType)]
 pub struct UserId(pub i64);
 
-impl sea_orm::TryFromU64 for UserId {
-    fn try_from_u64(n: u64) -> Result<Self, DbErr> {
-        i64::try_from_u64(n).map(Self)
-    }
-}
-
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel, CachedEntity)]
 #[sea_orm(table_name = "user")]
 #[cached(near)]
