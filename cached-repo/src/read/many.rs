@@ -12,7 +12,7 @@ use std::{
     sync::Arc,
 };
 
-use futures_util::future::{join_all, try_join_all};
+use futures_util::future::try_join_all;
 use tokio::time::Instant;
 
 use super::{
@@ -26,6 +26,7 @@ use crate::{
     db::EntityState,
     protocol::{Key, MissReason},
     session::Scope,
+    tier::each,
 };
 
 /// Rows and how to read them.
@@ -138,7 +139,7 @@ impl<M: CachedEntity> Many<'_, M> {
     /// Loads what the cache does not know: what this reader gets the right to load, and what is
     /// read past the cache, in one go; then what other readers are loading is waited for.
     async fn load(&self, missed: Vec<Missed<M>>, rows: &mut [Row<M>]) -> Result<(), ReadError> {
-        let claims = join_all(missed.iter().map(|missed| self.claim(missed))).await;
+        let claims = each(missed.iter().map(|missed| self.claim(missed))).await;
         let began = Instant::now();
         let (mut wanted, mut awaited) = (Vec::new(), Vec::new());
         for (missed, claim) in missed.into_iter().zip(claims) {
@@ -164,7 +165,8 @@ impl<M: CachedEntity> Many<'_, M> {
             }
             Ok((at, row))
         });
-        for (at, row) in try_join_all(stored).await? {
+        for stored in each(stored).await {
+            let (at, row) = stored?;
             rows[at] = row;
         }
         if self.policy.fresh && !self.is_inside() {

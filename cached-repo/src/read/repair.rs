@@ -8,8 +8,6 @@
 
 use std::sync::Arc;
 
-use futures_util::future::join_all;
-
 use super::{
     place::Place,
     search::{Hint, Search},
@@ -19,7 +17,7 @@ use crate::{
     db::EntityState,
     protocol::{Claims, Entry, Key, Kind, Version, seal_row},
     session::Scope,
-    tier::Held,
+    tier::{Held, each},
 };
 
 impl<M: CachedEntity> EntityState<M> {
@@ -73,7 +71,7 @@ impl<M: CachedEntity> EntityState<M> {
         let repairs = wrong.map(async |(statement, _)| {
             Place::new(self, statement.key()).invalidate().await;
         });
-        join_all(repairs).await;
+        each(repairs).await;
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use futures_util::future::{join_all, try_join_all};
+use futures_util::future::try_join_all;
 use sea_orm::sea_query::Value as SqlValue;
 use tokio::time::Instant;
 
@@ -22,6 +22,7 @@ use crate::{
     db::EntityState,
     protocol::{Key, state::Want},
     session::Scope,
+    tier::each,
 };
 
 /// Searches by one unique lookup for many values.
@@ -138,7 +139,7 @@ impl<M: CachedEntity> Searches<'_, M> {
                 None => Answer::Unknown,
             }
         });
-        let answers = join_all(leases).await;
+        let answers = each(leases).await;
         let began = Instant::now();
         let (mut mine, mut awaited) = (Vec::new(), Vec::new());
         for ((search, want), answer) in missed.into_iter().zip(answers) {
@@ -179,7 +180,8 @@ impl<M: CachedEntity> Searches<'_, M> {
             let rows = search.board(want).await?;
             Ok((search, rows))
         });
-        let stored = try_join_all(stored).await?;
+        let stored = each(stored).await;
+        let stored: Vec<_> = stored.into_iter().collect::<Result<_, ReadError>>()?;
         if self.policy.fresh && !matches!(self.scope, Scope::Transaction(_)) {
             let loaded: Vec<&M> = stored
                 .iter()

@@ -13,7 +13,11 @@ pub(crate) mod redis;
 
 use std::{fmt, sync::Arc};
 
-use futures_util::future::{BoxFuture, try_join_all};
+use futures_util::{
+    StreamExt,
+    future::{BoxFuture, try_join_all},
+    stream,
+};
 
 use crate::protocol::{
     Entry, Key, Timestamp,
@@ -97,6 +101,19 @@ pub(crate) trait Tier: fmt::Debug + Send + Sync {
     fn listen(&self, listener: Arc<dyn Listener>);
 }
 
+/// Operations of one caller that are under way at a time. Each has a time-out of its own, which
+/// starts when it is sent: a server that had to do thousands of others first would miss it.
+const AT_A_TIME: usize = 256;
+
+/// Carries out operations for one caller, many at a time; gives their results in their order.
+pub(crate) fn each<F: Future>(
+    operations: impl IntoIterator<Item = F>,
+) -> impl Future<Output = Vec<F::Output>> {
+    // None of them begins before it is its turn.
+    let operations: Vec<F> = operations.into_iter().collect();
+    stream::iter(operations).buffered(AT_A_TIME).collect()
+}
+
 /// What may have changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Changed<'a> {
@@ -120,4 +137,27 @@ pub(crate) trait Listener: Send + Sync {
 
     /// From now on every change is heard. Some may have been missed before.
     fn hears(&self);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// Goal: the results come in order, and no operation begins before there is room for it.
+    #[tokio::test]
+    async fn operations_of_one_caller_take_turns() {
+        let (under_way, most) = (Cell::new(0), Cell::new(0));
+        let operations = (0..3 * AT_A_TIME).map(async |number| {
+            under_way.set(under_way.get() + 1);
+            most.set(most.get().max(under_way.get()));
+            tokio::task::yield_now().await;
+            under_way.set(under_way.get() - 1);
+            number
+        });
+        let results = each(operations).await;
+        assert_eq!(results, (0..3 * AT_A_TIME).collect::<Vec<_>>());
+        assert_eq!(most.get(), AT_A_TIME);
+    }
 }

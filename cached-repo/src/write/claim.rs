@@ -11,7 +11,6 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use super::pending::{Debt, Owed};
@@ -25,6 +24,7 @@ use crate::{
     },
     read::ms,
     session::{Change, Journal, Put},
+    tier::each,
 };
 
 const FIRST_BUSY_PAUSE: Duration = Duration::from_millis(1);
@@ -151,10 +151,7 @@ impl Claim {
                 },
             }
         });
-        let answers: Vec<_> = join_all(blocks)
-            .await
-            .into_iter()
-            .collect::<Result<_, _>>()?;
+        let answers: Vec<_> = each(blocks).await.into_iter().collect::<Result<_, _>>()?;
         Ok(answers.into_iter().flatten().next())
     }
 
@@ -175,7 +172,7 @@ impl Claim {
 
     /// Tells the tier what was committed; after an error it is owed what it could not be told.
     pub(super) async fn publish(self) -> Result<(), TierError> {
-        let keys = join_all(self.keys.iter().map(|claimed| self.tell(claimed))).await;
+        let keys = each(self.keys.iter().map(|claimed| self.tell(claimed))).await;
         let entities = self.invalidate_entities().await;
         keys.into_iter().collect::<Result<(), _>>().and(entities)
     }
@@ -229,7 +226,7 @@ impl Claim {
             self.core.tier.done(&claimed.key, request)
         });
         // Without an answer a block lapses by itself.
-        let _ = join_all(releases).await;
+        let _ = each(releases).await;
     }
 
     /// Nothing was written, because the cache may hold what misled the caller: `row` is

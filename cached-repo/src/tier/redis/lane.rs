@@ -128,15 +128,6 @@ impl Lane {
             .await
     }
 
-    /// Sends several commands at once; what they reply, in their order.
-    pub(super) async fn pipeline<T: FromRedisValue>(
-        &self,
-        commands: &redis::Pipeline,
-    ) -> Result<T, TierError> {
-        self.run(|mut connection| async move { commands.query_async(&mut connection).await })
-            .await
-    }
-
     /// Runs a script: by its name, and by its text where the server does not know it yet.
     pub(super) async fn eval<T: FromRedisValue>(
         &self,

@@ -14,7 +14,7 @@ pub mod wire;
 use std::{sync::Arc, time::Duration};
 
 use deadpool_redis::{Pool, redis};
-use futures_util::future::try_join_all;
+use futures_util::{StreamExt, TryStreamExt, future::try_join_all, stream};
 
 use self::{
     bus::Bus,
@@ -33,6 +33,8 @@ use crate::{
     telemetry::TierStats,
 };
 
+/// Commands that ask for many keys of one caller at a time; each has a time-out of its own.
+const MGETS_AT_A_TIME: usize = 4;
 /// Keys that one step of [`RedisTier::invalidate_all`] looks at.
 const SCAN_COUNT: usize = 500;
 
@@ -83,6 +85,19 @@ impl RedisTier {
         self.eval(&SCRIPTS.done, key, &request).await?.published()
     }
 
+    async fn mget(&self, keys: &[Key]) -> Result<Vec<Held>, TierError> {
+        let mut cmd = redis::cmd("MGET");
+        for key in keys {
+            cmd.arg(key.as_str());
+        }
+        let values: Vec<Raw> = self.lane.query(&cmd).await?;
+        if values.len() == keys.len() {
+            Ok(values.into_iter().map(held).collect())
+        } else {
+            Err(TierError::Failed("MGET: wrong number of values".into()))
+        }
+    }
+
     /// Where changes of this key are announced; nowhere if nobody keeps it near.
     fn channel_of(&self, key: &Key) -> &str {
         if key.is_hint() {
@@ -114,27 +129,11 @@ impl Tier for RedisTier {
         })
     }
 
-    /// `MGET`s, sent together. To them a value of another type than a string is no value.
+    /// `MGET`s, a few at a time. To them a value of another type than a string is no value.
     fn get_many<'a>(&'a self, keys: &'a [Key]) -> Reply<'a, Vec<Held>> {
-        Box::pin(async move {
-            if keys.is_empty() {
-                return Ok(Vec::new());
-            }
-            let mut pipeline = redis::pipe();
-            for keys in keys.chunks(KEYS_PER_MGET) {
-                let cmd = pipeline.cmd("MGET");
-                for key in keys {
-                    cmd.arg(key.as_str());
-                }
-            }
-            let replies: Vec<Vec<Raw>> = self.lane.pipeline(&pipeline).await?;
-            let values: Vec<Held> = replies.into_iter().flatten().map(held).collect();
-            if values.len() == keys.len() {
-                Ok(values)
-            } else {
-                Err(TierError::Failed("MGET: wrong number of values".into()))
-            }
-        })
+        let parts = keys.chunks(KEYS_PER_MGET).map(|keys| self.mget(keys));
+        let parts: Vec<_> = parts.collect();
+        Box::pin(stream::iter(parts).buffered(MGETS_AT_A_TIME).try_concat())
     }
 
     fn lease<'a>(&'a self, key: &'a Key, request: Lease) -> Reply<'a, Leased> {
