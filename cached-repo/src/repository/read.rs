@@ -4,16 +4,17 @@ use super::Repository;
 use crate::{Cached, CachedEntity, IntoId, ReadError, read};
 
 impl<M: CachedEntity> Repository<M> {
-    /// Reads a row through the cache: from the shared tier, else from the database, which fills
-    /// the cache. `None` if there is no such row, which the cache remembers too, for
-    /// `negative_ttl`.
+    /// Reads a row through the cache: from the near cache if the entity has one, from the shared
+    /// tier, else from the database, which fills the cache. `None` if there is no such row, which
+    /// the cache remembers too, for `negative_ttl`.
     ///
     /// Concurrent calls for one row share one load. A cache that does not answer within
     /// `cache_timeout` costs a SELECT, not an error.
     ///
     /// # Errors
     /// When the database fails; every caller that shares the load gets the error, and nothing is
-    /// cached.
+    /// cached. [`ReadError::Overloaded`] if there were too many loads for too long, see
+    /// [`Config::max_loads`](crate::Config::max_loads).
     pub async fn find_by_id(&self, id: impl IntoId<M>) -> Result<Option<Cached<M>>, ReadError> {
         read::find(&self.state, &self.scope, id.into_id(), self.policy).await
     }
