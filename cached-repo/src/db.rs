@@ -218,7 +218,8 @@ impl CachedDbBuilder {
 
     /// Where near caches hear what other processes change, over a connection of its own: the server
     /// that the pool of [`redis`](Self::redis) leads to. Only entities with `#[cached(near)]` need
-    /// it, and without it their near caches stay off. Default: the server of [`Config::redis`].
+    /// it, and without it their near caches stay off. Default: the server of [`Config::redis`] if there
+    /// is no pool.
     #[cfg(feature = "redis")]
     pub fn subscriber(mut self, client: deadpool_redis::redis::Client) -> Self {
         self.subscriber = Some(client);
@@ -243,7 +244,7 @@ impl CachedDbBuilder {
         self
     }
 
-    /// Compares this share of the hits, from `0.0` for none to `1.0` for all, with the database in
+    /// Compares this share of the hits in the shared tier, from `0.0` for none to `1.0` for all, with the database in
     /// the background. See [`Config::audit`].
     pub fn audit(mut self, rate: f64) -> Self {
         self.config.audit = rate;

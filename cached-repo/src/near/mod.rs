@@ -121,7 +121,7 @@ impl<M: CachedEntity> NearCache<M> {
     pub(crate) fn get(&self, id: &Id<M>) -> Option<Row<M>> {
         let item = self.shelf.get(id)?;
         let now = self.clock.now();
-        if now >= item.until || !self.stamps.hold(item.stamp) {
+        if now >= item.until || !self.stamps.hold(item.stamp, now) {
             return None;
         }
         let provenance = Provenance {
@@ -149,10 +149,10 @@ impl<M: CachedEntity> NearCache<M> {
         life: Life,
     ) {
         let left_ms = ms(life.left).min(self.ttl_ms);
-        if left_ms == 0 || !self.stamps.hold(stamp) {
+        let now = self.clock.now();
+        if left_ms == 0 || !self.stamps.hold(stamp, now) {
             return;
         }
-        let now = self.clock.now();
         let since = now.as_millis().saturating_sub(ms(life.age));
         let fixed = size_of::<Id<M>>() + size_of::<Item<M>>() + size_of::<M>();
         let item = Item {

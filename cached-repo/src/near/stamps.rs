@@ -7,17 +7,21 @@
 //!
 //! Invariants:
 //! - A change is one atomic step; it waits for nobody and drops nothing that others wait for.
-//! - While changes may go unheard the epoch is odd, and nothing is stamped or holds.
+//! - After a change may have gone unheard, nothing from before holds: the epoch is another.
+//! - Nothing holds for longer than hearing was last vouched for, whatever became of whoever listens.
 //!
 //! Does not know entities, and does not free what is worth nothing: its successor does, or the
 //! shelf's eviction.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{
+    OnceLock,
+    atomic::{AtomicU32, AtomicU64, Ordering},
+};
 
 use quick_cache::DefaultHashBuilder;
 
 use crate::{
-    protocol::Key,
+    protocol::{Key, Timestamp},
     tier::{Changed, Listener},
 };
 
@@ -26,9 +30,12 @@ const GENERATIONS: usize = 1 << 16;
 
 /// The generations of all keys.
 pub(crate) struct Stamps {
-    /// Even while changes are heard; different after everything may have changed.
+    /// Even while there is someone who hears changes; different after anything may have changed.
     epoch: AtomicU64,
-    generations: Box<[AtomicU32]>,
+    /// Until when what they heard is good for, in milliseconds of the process's clock.
+    until_ms: AtomicU64,
+    /// Nobody has any before the first stamp.
+    generations: OnceLock<Box<[AtomicU32]>>,
     hasher: DefaultHashBuilder,
 }
 
@@ -45,7 +52,8 @@ impl Stamps {
     pub(crate) fn new() -> Self {
         Self {
             epoch: AtomicU64::new(1),
-            generations: (0..GENERATIONS).map(|_| AtomicU32::new(0)).collect(),
+            until_ms: AtomicU64::new(0),
+            generations: OnceLock::new(),
             hasher: DefaultHashBuilder::default(),
         }
     }
@@ -54,7 +62,10 @@ impl Stamps {
     pub(crate) fn stamp(&self, key: &Key) -> Option<Stamp> {
         let epoch = self.epoch.load(Ordering::Acquire);
         let slot = self.slot(key.as_str());
-        let generation = self.generations[slot].load(Ordering::Acquire);
+        let generations = self
+            .generations
+            .get_or_init(|| (0..GENERATIONS).map(|_| AtomicU32::new(0)).collect());
+        let generation = generations[slot].load(Ordering::Acquire);
         epoch.is_multiple_of(2).then_some(Stamp {
             epoch,
             slot: slot as u32,
@@ -62,11 +73,16 @@ impl Stamps {
         })
     }
 
-    /// Whether nothing has been heard to change since the stamp was taken.
+    /// Whether nothing has been heard to change since the stamp was taken, and all that has changed
+    /// was heard.
     #[inline]
-    pub(crate) fn hold(&self, stamp: Stamp) -> bool {
-        self.epoch.load(Ordering::Acquire) == stamp.epoch
-            && self.generations[stamp.slot as usize].load(Ordering::Acquire) == stamp.generation
+    pub(crate) fn hold(&self, stamp: Stamp, now: Timestamp) -> bool {
+        let Some(generations) = self.generations.get() else {
+            return false;
+        };
+        now.as_millis() < self.until_ms.load(Ordering::Acquire)
+            && self.epoch.load(Ordering::Acquire) == stamp.epoch
+            && generations[stamp.slot as usize].load(Ordering::Acquire) == stamp.generation
     }
 
     fn slot(&self, key: &str) -> usize {
@@ -76,26 +92,28 @@ impl Stamps {
 
 impl Listener for Stamps {
     fn hear(&self, changed: Changed<'_>) {
-        match changed {
-            Changed::Key(key) => {
-                self.generations[self.slot(key)].fetch_add(1, Ordering::AcqRel);
+        match (changed, self.generations.get()) {
+            (Changed::Key(key), Some(generations)) => {
+                generations[self.slot(key)].fetch_add(1, Ordering::AcqRel);
             }
-            Changed::Anything => {
+            // Without generations there are no stamps, unless somebody makes them just now.
+            (Changed::Key(_), None) | (Changed::Anything, _) => {
                 self.epoch.fetch_add(2, Ordering::AcqRel);
             }
         }
     }
 
-    fn deaf(&self) {
-        self.epoch.fetch_or(1, Ordering::AcqRel);
-    }
-
-    fn hears(&self) {
+    fn hears(&self, until: Timestamp) {
+        self.until_ms.fetch_max(until.as_millis(), Ordering::AcqRel);
+        let on = |epoch: u64| (!epoch.is_multiple_of(2)).then_some(epoch + 1);
+        // Even already: nothing has been missed.
         let _ = self
             .epoch
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |epoch| {
-                Some((epoch | 1) + 1)
-            });
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, on);
+    }
+
+    fn deaf(&self) {
+        self.epoch.fetch_or(1, Ordering::AcqRel);
     }
 }
 
@@ -112,13 +130,16 @@ mod tests {
     use super::*;
     use crate::protocol::KeySpace;
 
+    const NOW: Timestamp = Timestamp::from_millis(1_000);
+    const LATER: Timestamp = Timestamp::from_millis(2_000);
+
     fn key(id: i64) -> Key {
         KeySpace::new("test", "row").row(id)
     }
 
     fn hearing() -> Stamps {
         let stamps = Stamps::new();
-        stamps.hears();
+        stamps.hears(LATER);
         stamps
     }
 
@@ -126,15 +147,14 @@ mod tests {
     #[test]
     fn a_change_ends_the_stamps_of_its_key_from_before_it() {
         let stamps = hearing();
-        let (before, other) = (
-            stamps.stamp(&key(1)).unwrap(),
-            stamps.stamp(&key(2)).unwrap(),
-        );
+        let before = stamps.stamp(&key(1)).unwrap();
         stamps.hear(Changed::Key(key(1).as_str()));
-        let after = stamps.stamp(&key(1)).unwrap();
-        assert!(!stamps.hold(before));
-        assert!(stamps.hold(after));
-        assert!(stamps.hold(other) || stamps.slot(key(1).as_str()) == stamps.slot(key(2).as_str()));
+        assert!(!stamps.hold(before, NOW));
+        assert!(stamps.hold(stamps.stamp(&key(1)).unwrap(), NOW));
+        let others: Vec<_> = (2..102).map(|id| stamps.stamp(&key(id)).unwrap()).collect();
+        stamps.hear(Changed::Key(key(1).as_str()));
+        let hold = others.iter().filter(|stamp| stamps.hold(**stamp, NOW));
+        assert!(hold.count() > 90, "strangers share a generation rarely");
     }
 
     /// Goal: after anything may have changed nothing from before holds, whether it was heard at
@@ -143,20 +163,45 @@ mod tests {
     fn a_gap_ends_every_stamp_and_nothing_is_stamped_in_it() {
         let stamps = Stamps::new();
         assert!(stamps.stamp(&key(1)).is_none(), "nothing is heard yet");
-        stamps.hears();
+        stamps.hears(LATER);
         let first = stamps.stamp(&key(1)).unwrap();
         stamps.hear(Changed::Anything);
-        assert!(!stamps.hold(first));
+        assert!(!stamps.hold(first, NOW));
         let second = stamps.stamp(&key(1)).unwrap();
         stamps.deaf();
         stamps.deaf();
-        assert!(!stamps.hold(second));
+        assert!(!stamps.hold(second, NOW));
         assert!(stamps.stamp(&key(1)).is_none());
         stamps.hear(Changed::Anything);
         assert!(stamps.stamp(&key(1)).is_none(), "still deaf");
-        stamps.hears();
-        stamps.hears();
-        assert!(!stamps.hold(first) && !stamps.hold(second));
-        assert!(stamps.hold(stamps.stamp(&key(1)).unwrap()));
+        stamps.hears(LATER);
+        assert!(!stamps.hold(first, NOW) && !stamps.hold(second, NOW));
+        let third = stamps.stamp(&key(1)).unwrap();
+        stamps.hears(LATER);
+        assert!(stamps.hold(third, NOW), "it was heard all the time");
+    }
+
+    /// Goal: whoever listens may stop without a word; what is kept then ends by itself, and is good
+    /// again if it turns out that nothing was missed.
+    #[test]
+    fn nothing_holds_for_longer_than_hearing_is_vouched_for() {
+        let stamps = hearing();
+        let stamp = stamps.stamp(&key(1)).unwrap();
+        assert!(!stamps.hold(stamp, LATER));
+        stamps.hears(NOW);
+        assert!(!stamps.hold(stamp, LATER), "an old word changes nothing");
+        stamps.hears(LATER.plus_ms(1));
+        assert!(stamps.hold(stamp, LATER));
+    }
+
+    /// Goal: a change that is heard before anything was ever stamped is not lost on someone who is
+    /// about to take the first stamp.
+    #[test]
+    fn a_change_before_the_first_stamp_counts() {
+        let stamps = hearing();
+        let epoch = stamps.epoch.load(Ordering::Acquire);
+        stamps.hear(Changed::Key(key(1).as_str()));
+        assert!(stamps.generations.get().is_none());
+        assert_ne!(stamps.epoch.load(Ordering::Acquire), epoch);
     }
 }

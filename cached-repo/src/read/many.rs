@@ -114,7 +114,9 @@ impl<M: CachedEntity> Many<'_, M> {
         let core = &self.state.core;
         let inside = self.is_inside();
         let past = |query: &Query<M>| inside || core.pending.distrusts(&query.key);
-        if self.policy.fresh || queries.iter().all(past) {
+        // Asked before the tier: what is no longer owed when it answers may have been when it looked.
+        let past: Vec<bool> = queries.iter().map(past).collect();
+        if self.policy.fresh || past.iter().all(|past| *past) {
             self.state.stats.bypasses.add(queries.len() as u64);
             return queries
                 .into_iter()
@@ -127,10 +129,11 @@ impl<M: CachedEntity> Many<'_, M> {
             Ok(held) => held.into_iter().map(Some).collect(),
             Err(_) => keys.iter().map(|_| None).collect::<Vec<_>>(),
         };
-        let each = queries.into_iter().zip(held.into_iter().zip(stamps));
+        let held = held.into_iter().zip(past);
+        let held = held.map(|(held, past)| held.filter(|_| !past));
+        let each = queries.into_iter().zip(held.zip(stamps));
         each.map(|(query, (held, stamp))| {
-            let seen = query.see(held.filter(|_| !past(&query)), stamp);
-            let served = query.serve(seen);
+            let served = query.serve(query.see(held, stamp));
             (query, served)
         })
         .collect()
@@ -160,8 +163,10 @@ impl<M: CachedEntity> Many<'_, M> {
                 None if !self.state.spelling_is_exact(&query.id) => query.select().await?,
                 None => None,
             };
-            if let Some(tenure) = tenure {
-                query.store(tenure, Some(&row), cost).await;
+            match tenure {
+                Some(tenure) => query.store(tenure, Some(&row), cost).await,
+                None if self.policy.fresh && !self.is_inside() => query.place().announce().await,
+                None => {}
             }
             Ok((at, row))
         });

@@ -112,8 +112,7 @@ pub(crate) async fn find<M: CachedEntity>(
 ) -> Flown<M> {
     match state.find_near(scope, &id, &policy) {
         Some(row) => Ok(row),
-        // Boxed, so that a near hit does not carry around what only a miss needs.
-        None => Box::pin(Query::new(state, scope, id, policy).find()).await,
+        None => Query::new(state, scope, id, policy).find().await,
     }
 }
 
@@ -214,7 +213,11 @@ impl<M: CachedEntity> Query<M> {
     pub(crate) async fn find_fresh(&self) -> Flown<M> {
         let flown = match self.place().lease_anew().await {
             Some(tenure) => self.load(tenure, |_| {}).await,
-            None => self.select().await,
+            None => {
+                let flown = self.select().await;
+                self.place().announce().await;
+                flown
+            }
         };
         if let Ok(Some(row)) = &flown {
             self.state.repair_hints(&[row]).await;

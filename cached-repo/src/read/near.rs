@@ -31,11 +31,12 @@ impl<M: CachedEntity> EntityState<M> {
         if let Scope::Transaction(_) = scope {
             return None;
         }
-        let row = near.get(id)?;
+        // Before the look: a key that is owed no longer has been told to the near cache already.
         let pending = &self.core.pending;
         if pending.len() > 0 && pending.distrusts(&self.keys.row(id.clone())) {
             return None;
         }
+        let row = near.get(id)?;
         self.stats.near_hits.add(1);
         if row.is_none() {
             self.stats.absent_hits.add(1);

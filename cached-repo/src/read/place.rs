@@ -167,15 +167,12 @@ impl<M: CachedEntity> Place<M> {
         let failed = found.is_none();
         // After a lease for a value there is nothing to take away but a placeholder.
         let replaces = tenure.want == Want::Refresh;
-        let fill = self.fill(tenure.token, found.unwrap_or(Found::Nothing));
-        let filled = if authoritative && !failed {
-            // One after the other on the way, without waiting in between. A tier that gives no
-            // answer leaves the near caches to their TTL: this only repairs.
-            let (filled, _) = tokio::join!(fill, self.state.core.tier.announce(&self.key));
-            filled
-        } else {
-            fill.await
-        };
+        let filled = self
+            .fill(tenure.token, found.unwrap_or(Found::Nothing))
+            .await;
+        if authoritative && !failed {
+            self.announce().await;
+        }
         if filled.is_some() {
             tenure.end();
         }
@@ -189,6 +186,12 @@ impl<M: CachedEntity> Place<M> {
             self.invalidate().await;
         }
         filled
+    }
+
+    /// Tells near caches that what they hold may be older than what was read from the database. If
+    /// the tier gives no answer, those of other processes keep it for their TTL: this only repairs.
+    pub(super) async fn announce(&self) {
+        let _ = self.state.core.tier.announce(&self.key).await;
     }
 
     /// Makes the entry a tombstone. If the tier gives no answer, the entry stays as it is: this

@@ -34,6 +34,11 @@ impl<M: CachedEntity> EntityState<M> {
             .map(|&row| Statement::Row(self.key_of(row), row));
         let hints = rows.iter().flat_map(|row| self.hints_leading_to(row));
         self.repair(own.chain(hints).collect()).await;
+        if self.near.is_some() {
+            // What is kept near may be older than an entry that is right.
+            let places = rows.iter().map(|row| Place::new(self, &self.key_of(row)));
+            each(places.map(async |place| place.announce().await)).await;
+        }
     }
 
     fn hints_leading_to<'r>(self: &Arc<Self>, row: &'r M) -> Vec<Statement<'r, M>> {

@@ -61,9 +61,11 @@ impl<M: CachedEntity> Searches<'_, M> {
         searches: Vec<&Search<M>>,
     ) -> Result<HashMap<Key, Cached<M>>, ReadError> {
         let past = |search: &&Search<M>| search.is_inside() || search.is_distrusted();
+        // As with rows: before the tier is asked.
+        let past: Vec<bool> = searches.iter().map(past).collect();
         let mut found = HashMap::with_capacity(searches.len());
         let mut missed = Vec::new();
-        if self.policy.fresh || searches.iter().all(past) {
+        if self.policy.fresh || past.iter().all(|past| *past) {
             self.state.stats.bypasses.add(searches.len() as u64);
             missed.extend(searches.into_iter().map(|search| (search, None)));
         } else {
@@ -72,7 +74,7 @@ impl<M: CachedEntity> Searches<'_, M> {
             let mut known = Vec::new();
             for (at, search) in searches.into_iter().enumerate() {
                 let hint = match &held {
-                    Some(held) if !past(&search) => search.judge_held(&held[at]),
+                    Some(held) if !past[at] => search.judge_held(&held[at]),
                     _ => Hint::Unknown,
                 };
                 match search.count(hint) {

@@ -128,15 +128,16 @@ pub(crate) trait Listener: Send + Sync {
     /// Something may have changed.
     fn hear(&self, changed: Changed<'_>);
 
-    /// From now on changes may go unheard.
+    /// Until then, by the process's clock, what has changed counts as heard. Some may have been
+    /// missed before if this is the first word, or the first after [`deaf`](Self::deaf).
+    fn hears(&self, until: Timestamp);
+
+    /// Changes may have gone unheard, and may from now on.
     #[cfg_attr(
         not(any(test, feature = "redis")),
         expect(dead_code, reason = "in this process every change is heard")
     )]
     fn deaf(&self);
-
-    /// From now on every change is heard. Some may have been missed before.
-    fn hears(&self);
 }
 
 #[cfg(test)]

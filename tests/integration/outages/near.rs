@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cached_repo::{CachedDb, Config, ReadOptions, Source};
 use cached_repo_harness::{Proxy, Redis};
-use cached_repo_tests::{Backend, World, entities::near::badge, eventually, redis_pool};
+use cached_repo_tests::{Backend, World, entities::near::badge, eventually, lapse, redis_pool};
 use deadpool_redis::redis;
 use sea_orm::ActiveValue::Set;
 
@@ -129,6 +129,29 @@ outage! {
 }
 
 outage! {
+    /// Goal: what is heard late, if in order, says what was true a while ago, and vouches for
+    /// nothing that is served now.
+    async fn a_late_subscription_vouches_for_nothing() {
+        let redis = Redis::start().unwrap();
+        let (world, writers, id) = with_a_row(&redis).await;
+        let bus = Proxy::start(redis.port()).unwrap();
+        let db = listening(&world, redis.port(), bus.port(), |_| {}).await;
+        let badges = badge::Repository::new(&db);
+        assert_eq!(near(&badges, id).await, "old");
+
+        // As long as several pulses; the connection is never given up.
+        bus.delay(Duration::ZERO, Duration::from_millis(2_000));
+        write(&writers, id, "new").await;
+        shows_without_near(&badges, id, "new").await;
+        lapse(Duration::from_millis(3_000)).await;
+        shows_without_near(&badges, id, "new").await;
+
+        bus.calm();
+        assert_eq!(near(&badges, id).await, "new");
+    }
+}
+
+outage! {
     /// Goal: a subscription that works, at a server where nobody announces anything (after a
     /// failover, say), is worth nothing, and is seen to be.
     async fn a_subscription_at_another_server_keeps_nothing_near() {
@@ -136,6 +159,19 @@ outage! {
         let (world, writers, id) = with_a_row(&redis).await;
         let db = listening(&world, redis.port(), other.port(), |_| {}).await;
         let badges = badge::Repository::new(&db);
+        shows_without_near(&badges, id, "old").await;
+        let client = redis::Client::open(other.url()).unwrap();
+        let mut admin = client.get_multiplexed_async_connection().await.unwrap();
+        eventually("the subscription stands", async || {
+            let channel = format!("{}:changed", world.namespace);
+            let mut numsub = redis::cmd("PUBSUB");
+            numsub.arg("NUMSUB").arg(channel);
+            let (_, count): (String, u64) = numsub.query_async(&mut admin).await.unwrap();
+            (count > 0).then_some(())
+        })
+        .await;
+        // Time for many a pulse.
+        lapse(Duration::from_secs(2)).await;
         shows_without_near(&badges, id, "old").await;
         write(&writers, id, "new").await;
         shows_without_near(&badges, id, "new").await;
@@ -218,5 +254,36 @@ outage! {
         assert_eq!(found.text, "old", "it was asked for before the write");
         let found = badges.find_by_id(id).await.unwrap().unwrap();
         assert_eq!(found.text, "new", "from {:?}", found.source());
+    }
+}
+
+outage! {
+    /// Goal: a Redis user who may not announce changes has no cache, rather than one in which
+    /// others keep what it has changed.
+    async fn without_the_right_to_announce_there_is_no_cache() {
+        let redis = Redis::start().unwrap();
+        let (world, _, id) = with_a_row(&redis).await;
+        let acl = |rules: &[&str]| {
+            let mut acl = redis::cmd("ACL");
+            acl.arg("SETUSER").arg("app").arg("on").arg(">secret").arg(rules);
+            acl
+        };
+        let mut admin = world.redis().await;
+        let rules = ["~*", "+@all", "resetchannels"];
+        acl(&rules).exec_async(&mut admin).await.unwrap();
+        let url = format!("redis://app:secret@127.0.0.1:{}", redis.port());
+        let mut config = Config::default();
+        config.namespace.clone_from(&world.namespace);
+        config.redis = Some(deadpool_redis::Config::from_url(url));
+        let db = CachedDb::builder(world.conn.clone()).config(config);
+        let db = db.build().await.unwrap();
+        let badges = badge::Repository::new(&db);
+        let row = badges.find_by_id(id).await.unwrap().unwrap();
+        assert_eq!(row.source(), Source::Database);
+        assert!(db.connection_stats().unavailable > 0);
+
+        let pattern = format!("&{}:changed*", world.namespace);
+        acl(&[&pattern]).exec_async(&mut admin).await.unwrap();
+        assert_eq!(near(&badges, id).await, "old");
     }
 }

@@ -24,14 +24,34 @@ pub mod badge {
     impl ActiveModelBehavior for ActiveModel {}
 }
 
-/// Keeps a few entries for a short time.
+/// Keeps a few entries.
 pub mod token {
     use cached_repo::CachedEntity;
     use sea_orm::entity::prelude::*;
 
     #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, CachedEntity)]
     #[sea_orm(table_name = "token")]
-    #[cached(near(capacity = 64, ttl = "100ms"))]
+    #[cached(near(capacity = 64))]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub id: i64,
+        pub text: String,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+/// Keeps entries for a short time.
+pub mod ticket {
+    use cached_repo::CachedEntity;
+    use sea_orm::entity::prelude::*;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, CachedEntity)]
+    #[sea_orm(table_name = "ticket")]
+    #[cached(near(ttl = "100ms"))]
     pub struct Model {
         #[sea_orm(primary_key, auto_increment = false)]
         pub id: i64,

@@ -102,6 +102,19 @@ impl Lane {
         &self.channel
     }
 
+    /// Tells one connection from the next; `None` while there is none.
+    pub(super) fn generation(&self) -> Option<u64> {
+        match &*self.state.read() {
+            State::Up { generation, .. } => Some(*generation),
+            State::Down => None,
+        }
+    }
+
+    /// The process's clock.
+    pub(super) fn clock(&self) -> Clock {
+        self.clock
+    }
+
     /// How long an operation may take.
     pub(super) fn timeout(&self) -> Duration {
         self.timeout
