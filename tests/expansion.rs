@@ -11,7 +11,7 @@ use std::{collections::HashSet, fs};
 
 use cached_repo::{
     __private::fingerprint,
-    CachedEntity, Definition,
+    CachedEntity,
     internals::{Claims, Content, Entry, KeySpace, Kind, Timestamp, open, seal_row},
 };
 
@@ -50,15 +50,16 @@ mod renamed_columns;
 fn through_the_cache<M: CachedEntity>(row: &M) -> M {
     let key = KeySpace::new("test", "row").row(1_i64);
     let version = row.version().unwrap_or_default();
-    let Definition { schema, .. } = M::DEFINITION;
-    let payload = seal_row(&key, version, schema, |out| row.encode(out)).expect("the row encodes");
+    let definition = M::DEFINITION;
+    let payload =
+        seal_row(&key, version, &definition, |out| row.encode(out)).expect("the row encodes");
     let entry = Entry {
         kind: Kind::Value,
         version,
         at: Timestamp::from_millis(0),
         span_ms: 0,
         load_cost_ms: 0,
-        schema,
+        schema: definition.schema,
         claims: Claims::None,
         payload,
     };

@@ -30,6 +30,9 @@ pub(crate) struct ModelAttrs {
     pub(crate) near: Option<Near>,
     pub(crate) name: Option<String>,
     pub(crate) reload_after_write: bool,
+    pub(crate) codec: RowCodec,
+    /// `#[cached(compress_above = "1KiB")]`, in bytes, where it was written.
+    pub(crate) compress_above: Option<(usize, LitStr)>,
     pub(crate) repository: Option<Ident>,
     pub(crate) krate: Option<Path>,
     /// `#[cached(unique(a, b))]` and `#[cached(index(a, b))]`.
@@ -46,6 +49,37 @@ pub(crate) enum OnCacheFailure {
 const POLICIES: &[(&str, OnCacheFailure)] = &[
     ("proceed", OnCacheFailure::Proceed),
     ("refuse", OnCacheFailure::Refuse),
+];
+
+/// How a row becomes bytes.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum RowCodec {
+    #[default]
+    MessagePack,
+    Json,
+}
+
+impl RowCodec {
+    /// The constructor of a column that is encoded by its type's own serde.
+    pub(crate) fn column(self, span: Span) -> Ident {
+        match self {
+            Self::MessagePack => Ident::new("new", span),
+            Self::Json => Ident::new("json", span),
+        }
+    }
+
+    /// The constructor of a column that is encoded by a module.
+    pub(crate) fn column_with(self, span: Span) -> Ident {
+        match self {
+            Self::MessagePack => Ident::new("with", span),
+            Self::Json => Ident::new("json_with", span),
+        }
+    }
+}
+
+const CODECS: &[(&str, RowCodec)] = &[
+    ("messagepack", RowCodec::MessagePack),
+    ("json", RowCodec::Json),
 ];
 
 /// The options on a field.
@@ -103,6 +137,8 @@ pub(crate) fn model_attrs(attrs: &[Attribute], diag: &mut Diagnostics) -> ModelA
             "stale_ttl" => read.stale_ttl = given.duration(Zero::Allowed, diag),
             "on_cache_failure" => read.on_cache_failure = given.choice(POLICIES, diag),
             "near" => read.near = Some(near::near(given, diag)),
+            "codec" => read.codec = given.choice(CODECS, diag).unwrap_or_default(),
+            "compress_above" => read.compress_above = given.size(diag),
             "name" => read.name = name(given, diag),
             "reload_after_write" => {
                 given.flag(diag);

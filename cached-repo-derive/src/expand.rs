@@ -6,12 +6,12 @@
 
 use std::time::Duration;
 
-use proc_macro2::{Literal, TokenStream};
+use proc_macro2::{Literal, Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
 use syn::{Path, parse_quote, spanned::Spanned};
 
 use crate::{
-    attr::OnCacheFailure,
+    attr::{OnCacheFailure, RowCodec},
     finders,
     model::{Codec, Field, Model, Versioning},
     near::Near,
@@ -70,25 +70,35 @@ impl<'a> Expand<'a> {
     fn column(&self, field: &Field) -> TokenStream {
         let Field { ident, ty, .. } = field;
         let name = field.column();
+        let row = self.model.attrs.codec;
         let codec = match &field.codec {
             // On the type's span: if it has no serde, rustc points at it.
-            Codec::Serde => quote_spanned!(ty.span()=> __cached::Column::<#ty>::new(#name)),
+            Codec::Serde => {
+                let new = row.column(ty.span());
+                quote_spanned!(ty.span()=> __cached::Column::<#ty>::#new(#name))
+            }
             // On the literal's span: if a function is missing or wrong, rustc points at it.
-            Codec::With(module) => quote_spanned! {module.span()=>
-                __cached::Column::with(
-                    #name,
-                    |value, out| #module::serialize(value, out),
-                    |input| #module::deserialize(input),
-                )
-            },
+            Codec::With(module) => {
+                let with = row.column_with(module.span());
+                quote_spanned! {module.span()=>
+                    __cached::Column::#with(
+                        #name,
+                        |value, out| #module::serialize(value, out),
+                        |input| #module::deserialize(input),
+                    )
+                }
+            }
             Codec::Ignored => return TokenStream::new(),
-            Codec::Unknown => quote! {
-                __cached::Column::with(
-                    #name,
-                    |_, _| ::core::unreachable!(),
-                    |_| ::core::unreachable!(),
-                )
-            },
+            Codec::Unknown => {
+                let with = row.column_with(Span::call_site());
+                quote! {
+                    __cached::Column::#with(
+                        #name,
+                        |_, _| ::core::unreachable!(),
+                        |_| ::core::unreachable!(),
+                    )
+                }
+            }
         };
         quote! {
             const #ident: __cached::Column<#ty> = #codec;
@@ -97,7 +107,7 @@ impl<'a> Expand<'a> {
 
     fn entity(&self) -> TokenStream {
         let model = &self.model.ident;
-        let schema = self.model.columns().map(fingerprint_text);
+        let schema = self.fingerprint_texts();
         let options = self.options();
         let version = self.version();
         let generated = self.generated();
@@ -149,6 +159,17 @@ impl<'a> Expand<'a> {
         }
     }
 
+    /// What makes an old entry unreadable: the columns, and the codec if it is not the default.
+    fn fingerprint_texts(&self) -> Vec<String> {
+        let mut texts: Vec<_> = self.model.columns().map(fingerprint_text).collect();
+        match self.model.attrs.codec {
+            RowCodec::MessagePack => {}
+            // No column's: those have a colon behind the name.
+            RowCodec::Json => texts.push("json".to_owned()),
+        }
+        texts
+    }
+
     fn options(&self) -> TokenStream {
         let attrs = &self.model.attrs;
         let name = attrs.name.as_ref().map(|name| quote!(#name));
@@ -157,6 +178,16 @@ impl<'a> Expand<'a> {
             OnCacheFailure::Proceed => quote!(__cached::OnCacheFailure::Proceed),
             OnCacheFailure::Refuse => quote!(__cached::OnCacheFailure::Refuse),
         });
+        let codec = match attrs.codec {
+            RowCodec::MessagePack => None,
+            RowCodec::Json => Some(quote!(__cached::Codec::Json)),
+        };
+        let compress_above = attrs.compress_above.as_ref().map(|(bytes, literal)| {
+            let bytes = Literal::usize_unsuffixed(*bytes);
+            // On the literal's span: without the feature, rustc points at it.
+            let lz4 = quote_spanned!(literal.span()=> __cached::Lz4);
+            quote!(__cached::compress_above::<#lz4>(#bytes))
+        });
         let all = [
             ("name", name.map(some)),
             ("ttl", attrs.ttl.map(duration).map(some)),
@@ -164,6 +195,8 @@ impl<'a> Expand<'a> {
             ("stale_ttl", attrs.stale_ttl.map(duration).map(some)),
             ("on_cache_failure", policy.map(some)),
             ("reload_after_write", reload),
+            ("codec", codec),
+            ("compress_above", compress_above),
         ];
         // Clippy objects to an update that has nothing left to fill.
         let rest = all

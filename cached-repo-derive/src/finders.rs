@@ -1,6 +1,6 @@
 //! The expansion of lookups: their definitions for the runtime, and the methods that find by them.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
 use syn::{Ident, Path, Type, ext::IdentExt, spanned::Spanned};
 
@@ -36,6 +36,7 @@ pub(crate) fn definitions(model: &Model) -> TokenStream {
             }
         }
     });
+    let new = model.attrs.codec.column(Span::call_site());
     quote! {
         fn lookups() -> &'static [__cached::LookupDef<Self>] {
             &[#(#lookups),*]
@@ -44,7 +45,7 @@ pub(crate) fn definitions(model: &Model) -> TokenStream {
         fn ids() -> ::core::option::Option<
             __cached::Column<::std::vec::Vec<__cached::Id<Self>>>,
         > {
-            ::core::option::Option::Some(__cached::Column::new("primary key"))
+            ::core::option::Option::Some(__cached::Column::#new("primary key"))
         }
     }
 }

@@ -65,6 +65,8 @@ use crate::{diag::Diagnostics, model::Model};
 /// | `unique(a, b)` | the columns are unique together: generates `find_by_a_and_b` and, for many at a time, `find_by_a_and_bs`; repeatable | |
 /// | `index(a, b)` | generates `find_all_by_a_and_b`; `max_rows = 100` bounds how many rows of one search are kept; repeatable | |
 /// | `reload_after_write` | read the row again in the transaction of a write: for triggers and generated columns that `RETURNING` does not show | off |
+/// | `codec = "json"` | rows are stored as JSON objects, for people who look into Redis, instead of MessagePack (`"messagepack"`), which is smaller and faster; see below | `"messagepack"` |
+/// | `compress_above = "1KiB"` | rows whose encoding is longer are compressed, if that makes them shorter; in `B`, `KiB` or `MiB`, at most `"64MiB"`. Needs the feature `lz4` of `cached-repo` | never |
 /// | `repository = "Users"` | the name of the generated type | `Repository` |
 /// | `crate = "path"` | where `cached-repo` is, if it was renamed or re-exported | `::cached_repo` |
 ///
@@ -78,6 +80,14 @@ use crate::{diag::Diagnostics, model::Model};
 /// | `normalize = "function"` | `fn(&str) -> String` that gives all texts one spelling which the database calls equal, for columns under a collation that ignores case, say |
 /// | `with = "module"` | the column is encoded by `module::serialize` and `module::deserialize`, in serde's convention for `with` |
 /// | `generated` | only the database writes the column (`GENERATED ALWAYS AS …`): inserts and saves leave it out |
+///
+/// # Rows in JSON
+///
+/// `redis-cli --raw get` shows a header, five bytes of checksum, and the row as an object by the names
+/// of its columns. What comes back is exact, as with MessagePack; so a row is not cached
+/// (`Stats::encode_errors` counts it) if there is a NaN, an infinity or an integer beyond 64 bits in it,
+/// or a map with keys that JSON does not have, tuples for example. `Some` of a JSON `null` has
+/// ` (some)` behind its name. Bytes are lists of numbers.
 ///
 /// # What it reads of SeaORM's attributes
 ///
@@ -93,8 +103,8 @@ use crate::{diag::Diagnostics, model::Model};
 /// `cached_repo::Repository<Model>`, as visible as the model, with `new`, `with`,
 /// `fresh` and the methods that find by `unique` and `index`; it dereferences to the repository it wraps.
 ///
-/// A change of the columns' names, types or order changes the model's schema fingerprint, and
-/// entries that were written before read as misses.
+/// A change of the columns' names, types or order, or of the codec, changes the model's schema
+/// fingerprint, and entries that were written before read as misses.
 #[proc_macro_derive(CachedEntity, attributes(cached, sea_orm))]
 pub fn derive_cached_entity(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
     cached_entity(input.into()).into()

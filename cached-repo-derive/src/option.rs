@@ -15,6 +15,10 @@ use crate::diag::{Diagnostics, did_you_mean, list};
 
 /// Longer than any cache entry should live; keeps milliseconds far from overflow.
 const MAX_DURATION: Duration = Duration::from_secs(100 * 24 * 60 * 60);
+/// The units of sizes, in bytes.
+const SIZES: &[(&str, usize)] = &[("B", 1), ("KiB", 1024), ("MiB", 1024 * 1024)];
+/// No larger row is compressed: `MAX_ROW_BYTES` in the runtime.
+const MAX_COMPRESSED_BYTES: usize = 64 * 1024 * 1024;
 /// The cache counts in milliseconds.
 const MIN_DURATION: Duration = Duration::from_millis(1);
 
@@ -50,6 +54,8 @@ const MODEL_KEYS: &[Key] = &[
     key("near", "near(capacity = 10_000, ttl = \"5s\")"),
     key("name", "name = \"user\""),
     key("reload_after_write", "reload_after_write"),
+    key("codec", "codec = \"json\""),
+    key("compress_above", "compress_above = \"1KiB\""),
     key("repository", "repository = \"Users\""),
     list_of("unique", "unique(team_id, name)"),
     list_of("index", "index(team_id, active)"),
@@ -269,28 +275,7 @@ impl Given<'_> {
     /// Reads `key = "10m"`; `zero` says whether zero means something.
     pub(crate) fn duration(&self, zero: Zero, diag: &mut Diagnostics) -> Option<Duration> {
         let Key { name, example, .. } = self.key;
-        let literal = match self.value(diag)? {
-            Expr::Lit(ExprLit {
-                lit: Lit::Str(text),
-                ..
-            }) => text,
-            other => {
-                let example = match &other {
-                    Expr::Lit(ExprLit {
-                        lit: Lit::Int(number),
-                        ..
-                    }) => format!("{name} = \"{}s\"", number.base10_digits()),
-                    _ => (*example).to_owned(),
-                };
-                diag.error(
-                    other,
-                    format!(
-                        "`{name}` wants a duration in quotes, with its unit: write `{example}`"
-                    ),
-                );
-                return None;
-            }
-        };
+        let literal = self.quantity("a duration", "s", diag)?;
         let text = literal.value();
         let problem = match humantime::parse_duration(&text) {
             Err(_) => format!(
@@ -310,6 +295,47 @@ impl Given<'_> {
             Ok(duration) => return Some(duration),
         };
         diag.error(literal, problem);
+        None
+    }
+
+    /// Reads `key = "1KiB"`; with it, the literal.
+    pub(crate) fn size(&self, diag: &mut Diagnostics) -> Option<(usize, LitStr)> {
+        let Key { name, example, .. } = self.key;
+        let literal = self.quantity("a size", "B", diag)?;
+        let text = literal.value();
+        let problem = match parse_size(&text) {
+            Some(bytes) if bytes <= MAX_COMPRESSED_BYTES => return Some((bytes, literal)),
+            Some(_) => format!("`{name}` can be at most 64 MiB: write `64MiB` or less"),
+            None => format!(
+                "`{text}` is not a size: write a whole number and a unit (`B`, `KiB`, `MiB`), as in \
+                 `{example}`"
+            ),
+        };
+        diag.error(literal, problem);
+        None
+    }
+
+    /// Reads a text that holds a number and its `unit`.
+    fn quantity(&self, what: &str, unit: &str, diag: &mut Diagnostics) -> Option<LitStr> {
+        let Key { name, example, .. } = self.key;
+        let other = match self.value(diag)? {
+            Expr::Lit(ExprLit {
+                lit: Lit::Str(text),
+                ..
+            }) => return Some(text),
+            other => other,
+        };
+        let example = match &other {
+            Expr::Lit(ExprLit {
+                lit: Lit::Int(number),
+                ..
+            }) => format!("{name} = \"{}{unit}\"", number.base10_digits()),
+            _ => (*example).to_owned(),
+        };
+        diag.error(
+            other,
+            format!("`{name}` wants {what} in quotes, with its unit: write `{example}`"),
+        );
         None
     }
 
@@ -338,6 +364,18 @@ impl Given<'_> {
             }
         }
     }
+}
+
+/// A size in bytes; too large to count is the largest.
+fn parse_size(text: &str) -> Option<usize> {
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit())?);
+    let (_, bytes) = SIZES.iter().find(|(name, _)| *name == unit.trim_start())?;
+    let number = match number.parse::<usize>() {
+        Ok(number) => number,
+        Err(_) if number.is_empty() => return None,
+        Err(_) => usize::MAX,
+    };
+    Some(number.saturating_mul(*bytes))
 }
 
 /// Whether a duration may be zero, and what to write instead.

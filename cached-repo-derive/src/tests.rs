@@ -88,8 +88,11 @@ fn the_name_of_a_unique_group_becomes_part_of_a_method_whatever_it_is() {
 
 /// The columns that the expansion hands to `fingerprint`.
 fn fingerprint_of(fields: TokenStream) -> String {
-    let expansion = cached_entity(quote!(pub struct Model { #fields })).to_string();
-    let text = compact(&expansion);
+    fingerprint_in(&cached_entity(quote!(pub struct Model { #fields })).to_string())
+}
+
+fn fingerprint_in(expansion: &str) -> String {
+    let text = compact(expansion);
     let (_, text) = text.split_once("fingerprint(&[").expect("a fingerprint");
     let (columns, _) = text.split_once("])").expect("the end of the fingerprint");
     columns.to_owned()
@@ -111,6 +114,24 @@ fn renaming_reordering_retyping_or_recoding_a_column_changes_the_fingerprint() {
     ] {
         assert_ne!(fingerprint_of(changed), fields);
     }
+}
+
+/// Goal: a deploy that changes the codec reads the old entries as misses.
+#[test]
+fn another_codec_changes_the_fingerprint_and_another_size_to_compress_does_not() {
+    let texts = |options: TokenStream| {
+        let expansion = cached_entity(quote!(
+            #[cached(#options)]
+            pub struct Model {
+                id: i64,
+            }
+        ));
+        fingerprint_in(&expansion.to_string())
+    };
+    let plain = texts(quote!());
+    assert_ne!(texts(quote!(codec = "json")), plain);
+    assert_eq!(texts(quote!(codec = "messagepack")), plain);
+    assert_eq!(texts(quote!(compress_above = "1KiB")), plain);
 }
 
 /// Goal: a change that leaves the stored bytes alone keeps the cache warm.

@@ -9,7 +9,7 @@ pub use crate::entity::{
     LookupKind, VersionField, Versioned,
 };
 pub use crate::near::{NearCapacity, NearKey, NearOptions};
-pub use crate::protocol::{Column, RowDecoder, RowEncoder, RowError, Version};
+pub use crate::protocol::{Codec, Column, RowDecoder, RowEncoder, RowError, Version};
 pub use crate::repository::lookups::{find_all, find_each, find_one};
 pub use crate::{Cached, CachedDb, OnCacheFailure, ReadError, Repository};
 
@@ -36,4 +36,58 @@ pub const fn fingerprint(columns: &[&str]) -> u32 {
 /// The version of a row; a type that cannot be one fails to compile, on the field's type.
 pub fn to_version<T: VersionField>(version: T) -> Option<Version> {
     version.to_version()
+}
+
+/// What `compress_above` needs.
+#[diagnostic::on_unimplemented(
+    message = "`compress_above` needs a compressor, and this build has none",
+    label = "enable the feature \"lz4\" of cached-repo",
+    note = "in Cargo.toml: `cached-repo = {{ version = \"…\", features = [\"lz4\"] }}`"
+)]
+pub trait Compressor {}
+
+/// The compressor, if it is built in.
+#[derive(Debug)]
+pub struct Lz4;
+
+#[cfg(feature = "lz4")]
+impl Compressor for Lz4 {}
+
+/// A size above which rows are compressed; without a compressor it fails to compile, on the size.
+pub const fn compress_above<C: Compressor>(bytes: usize) -> Option<usize> {
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::marker::PhantomData;
+
+    use super::{Compressor, Lz4};
+
+    trait Otherwise {
+        const COMPRESSES: bool = false;
+    }
+
+    struct Type<T>(PhantomData<T>);
+
+    impl<T> Otherwise for Type<T> {}
+
+    // Goes before the trait's, where it applies.
+    impl<T: Compressor> Type<T> {
+        const COMPRESSES: bool = true;
+    }
+
+    struct Always;
+
+    impl Compressor for Always {}
+
+    /// Goal: `compress_above` compiles where the feature is on, and nowhere else.
+    #[test]
+    fn there_is_a_compressor_if_the_feature_is_on() {
+        assert_eq!(Type::<Lz4>::COMPRESSES, cfg!(feature = "lz4"));
+        assert_eq!(
+            [Type::<Always>::COMPRESSES, Type::<()>::COMPRESSES],
+            [true, false]
+        );
+    }
 }

@@ -456,13 +456,13 @@ impl<M: CachedEntity> EntityState<M> {
         version: Version,
         policy: &ReadPolicy,
     ) -> Result<Value, RowError> {
-        let schema = M::DEFINITION.schema;
-        let payload = seal_row(key, version, schema, |encoder| row.encode(encoder))?;
+        let payload = seal_row(key, version, &M::DEFINITION, |encoder| row.encode(encoder))
+            .inspect_err(|_| self.stats.encode_errors.add(1))?;
         let fresh_ms = self.jittered_ms(policy.ttl);
         let ttl_ms = fresh_ms.saturating_add(ms(policy.stale_ttl));
         Ok(Value {
             payload,
-            schema,
+            schema: M::DEFINITION.schema,
             load_cost_ms: 0,
             fresh_ms,
             ttl_ms,

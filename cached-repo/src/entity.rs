@@ -17,7 +17,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::{
     OnCacheFailure,
     near::NearOptions,
-    protocol::{Column, RowDecoder, RowEncoder, RowError, Version},
+    protocol::{Codec, Column, RowDecoder, RowEncoder, RowError, Version},
 };
 
 /// The primary key of a model: the type itself for one column, a tuple for a composite key.
@@ -138,8 +138,8 @@ pub enum LookupKind {
 /// What the derive learnt about an entity at compile time.
 #[derive(Clone, Copy, Debug)]
 pub struct Definition {
-    /// Fingerprint of the ordered column names and types; entries written by another shape of
-    /// the struct read as misses.
+    /// Fingerprint of the ordered column names and types, and of the codec; entries written by
+    /// another shape of the struct read as misses.
     pub schema: u32,
     /// The options of `#[cached(…)]`.
     pub options: EntityOptions,
@@ -163,6 +163,12 @@ pub struct EntityOptions {
     /// `reload_after_write`: read the row again in the transaction of the write, for triggers
     /// and generated columns that RETURNING does not show.
     pub reload_after_write: bool,
+    /// `codec = "json"`: how rows become bytes. What the codec is must be in the schema
+    /// fingerprint.
+    pub codec: Codec,
+    /// `compress_above = "1KiB"`: rows of more bytes are compressed if that makes them shorter.
+    /// Needs the feature `lz4`.
+    pub compress_above: Option<usize>,
 }
 
 impl EntityOptions {
@@ -174,6 +180,8 @@ impl EntityOptions {
         stale_ttl: None,
         on_cache_failure: None,
         reload_after_write: false,
+        codec: Codec::MessagePack,
+        compress_above: None,
     };
 }
 

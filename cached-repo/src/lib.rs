@@ -80,6 +80,7 @@
 //! # Features
 //! - `redis` (default): the shared tier in Redis 7 or later, over deadpool-redis. Without it there
 //!   is only the in-process tier, with the same protocol and the same guarantees in one process.
+//! - `lz4`: `#[cached(compress_above = "1KiB")]`. A build without it reads compressed rows as misses.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[doc(hidden)]
@@ -113,7 +114,7 @@ pub use self::{
         LookupColumn, LookupDef, LookupKind, VersionField, Versioned,
     },
     error::{CacheError, ConfigError, Error, ReadError, WriteError},
-    protocol::{RowDecoder, RowEncoder, RowError, Version},
+    protocol::{Codec, RowDecoder, RowEncoder, RowError, Version},
     repository::{CacheAside, LoadLease, LookedUp, Repository},
     telemetry::{ConnectionStats, Stats},
     tier::TierError,

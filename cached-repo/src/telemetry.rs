@@ -140,6 +140,8 @@ counters! {
         fills,
         /// Loads whose result was not stored because a write or a newer row came between.
         fills_refused,
+        /// Rows, and keys that a search found, that were not stored because they could not be encoded.
+        encode_errors,
         /// Rows reloaded in the background, before or after their TTL.
         refreshes,
         /// Writes that committed.

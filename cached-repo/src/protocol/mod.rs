@@ -13,6 +13,8 @@
 mod classify;
 mod entry;
 pub(crate) mod key;
+#[cfg_attr(not(feature = "lz4"), path = "no_lz4.rs")]
+mod lz4;
 mod row;
 mod seal;
 mod some_nil;
@@ -23,7 +25,7 @@ mod version;
 pub use classify::{Lookup, MissReason, Policy, classify};
 pub use entry::{Claims, Entry, Kind, Malformed, Slot, Timestamp};
 pub use key::{Key, KeySpace, LookupSpace};
-pub use row::{Column, RowDecoder, RowEncoder, RowError};
-pub use seal::{Content, SealError, open, seal_absent, seal_row};
+pub use row::{Codec, Column, RowDecoder, RowEncoder, RowError};
+pub use seal::{Content, SealError, holds, open, seal_absent, seal_anything, seal_row};
 pub use token::Token;
 pub use version::Version;

@@ -25,7 +25,7 @@ pub(super) fn is_some<T: Serialize>(value: &T) -> bool {
 pub(super) struct SomeNil;
 
 impl<'de> Deserializer<'de> for SomeNil {
-    type Error = rmp_serde::decode::Error;
+    type Error = Error;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
         visitor.visit_some(UnitDeserializer::new())

@@ -40,7 +40,7 @@ use super::{Query, ms};
 use crate::{
     CachedEntity,
     db::EntityState,
-    protocol::{Claims, Content, Entry, Key, Kind, Timestamp, Version, open, seal_row},
+    protocol::{Claims, Content, Entry, Key, Kind, Timestamp, Version, holds, open, seal_row},
     tier::{Held, TierError},
 };
 
@@ -184,7 +184,7 @@ impl<M: CachedEntity> Query<M> {
         }
         // Raw SQL that changes a row often leaves its version alone.
         match self.sealed(row, served.version) {
-            Some(payload) if payload == served.payload => Comparison::Same,
+            Some(payload) if holds(&self.key, served, &payload) => Comparison::Same,
             Some(payload) if self.is_reproducible(served, &payload) => Comparison::Other,
             _ if version.is_some() => Comparison::Same,
             _ => Comparison::Unclear,
@@ -193,7 +193,7 @@ impl<M: CachedEntity> Query<M> {
 
     fn sealed(&self, row: &M, version: Version) -> Option<Bytes> {
         let encode = |out: &mut _| row.encode(out);
-        seal_row(&self.key, version, M::DEFINITION.schema, encode).ok()
+        seal_row(&self.key, version, &M::DEFINITION, encode).ok()
     }
 
     /// Whether the row of this payload has these bytes whenever it is read and encoded: not with

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     CachedEntity,
     db::EntityState,
-    protocol::{Claims, Entry, Key, Kind, Version, seal_row},
+    protocol::{Claims, Entry, Key, Kind, Version, holds, seal_row},
     session::Scope,
     tier::{Held, each},
 };
@@ -108,9 +108,8 @@ impl<M: CachedEntity> Statement<'_, M> {
                 Kind::Tombstone => false,
                 Kind::Value => {
                     let version = row.version().unwrap_or(Version::ZERO);
-                    let schema = M::DEFINITION.schema;
-                    let payload = seal_row(key, version, schema, |out| row.encode(out));
-                    payload.ok().as_ref() != Some(&entry.payload)
+                    let payload = seal_row(key, version, &M::DEFINITION, |out| row.encode(out));
+                    !payload.is_ok_and(|payload| holds(key, entry, &payload))
                 }
             },
             Self::Hint(search, row_key) => match search.judge(entry) {

@@ -223,19 +223,18 @@ impl<M: CachedEntity> Search<M> {
             .iter()
             .map(|row| EntityState::<M>::id_of(row))
             .collect();
-        let schema = M::DEFINITION.schema;
         let Some(column) = M::ids() else {
             return Found::Nothing;
         };
         let encode = |hint: &mut RowEncoder| hint.field(&column, &ids);
-        match seal_row(&self.key, Version::ZERO, schema, encode) {
+        match seal_row(&self.key, Version::ZERO, &M::DEFINITION, encode) {
             Ok(payload) => {
                 let fresh_ms = self.state.jittered_ms(self.policy.ttl);
                 Found::Row {
                     version: Version::ZERO,
                     value: Value {
                         payload,
-                        schema,
+                        schema: M::DEFINITION.schema,
                         load_cost_ms,
                         fresh_ms,
                         ttl_ms: fresh_ms,
@@ -243,6 +242,7 @@ impl<M: CachedEntity> Search<M> {
                 }
             }
             Err(error) => {
+                self.state.stats.encode_errors.add(1);
                 tracing::warn!(key = %self.key, %error, "a hint cannot be cached");
                 Found::Nothing
             }

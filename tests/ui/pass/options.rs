@@ -9,7 +9,7 @@ use sea_orm::entity::prelude::*;
 #[sea_orm(table_name = "user")]
 #[cached(ttl = "1h 30m", negative_ttl = "0s")]
 #[cached(stale_ttl = "1500ms", name = "person", reload_after_write)]
-#[cached(on_cache_failure = "refuse")]
+#[cached(on_cache_failure = "refuse", codec = "json", compress_above = "1 KiB")]
 #[cached(repository = "Users", crate = "::cached_repo")]
 pub struct Model {
     /// The key.
@@ -44,6 +44,8 @@ fn every_option_arrives() {
         Some(cached_repo::OnCacheFailure::Refuse)
     );
     assert!(options.reload_after_write);
+    assert_eq!(options.codec, cached_repo::Codec::Json);
+    assert_eq!(options.compress_above, Some(1024));
 }
 
 /// Goal: the version is read from its column, and only from a version that is one.
