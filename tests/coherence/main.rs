@@ -24,6 +24,7 @@ macro_rules! on_both_tiers {
 
 mod audit;
 mod cancellation;
+mod codecs;
 mod commits;
 mod differential;
 mod entries;

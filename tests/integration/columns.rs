@@ -2,18 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use cached_repo::Source;
-use cached_repo_tests::{
-    Backend, Tier, World,
-    entities::columns::{
-        Category, Color, Email, Event, OneOrMany, Profile, Tags, arrays, everything, unsigned,
-    },
-};
+use cached_repo::{CachedEntity, Codec, Source};
+use cached_repo_tests::{Backend, Tier, World};
 use sea_orm::{
     EntityTrait, IntoActiveModel,
     prelude::{Decimal, Json, TimeDate, Uuid},
 };
 use serde_json::json;
+
+use super::models::columns::{
+    Category, Color, Email, Event, OneOrMany, Profile, Tags, arrays, everything, unsigned,
+};
 
 /// Inserts a row and reads it through the cache, put by the write and filled by a load, beside
 /// plain SeaORM.
@@ -219,6 +218,29 @@ async fn unsigned_numbers_come_back_as_they_were() {
     }
 }
 
+fn array_row() -> arrays::Model {
+    arrays::Model {
+        id: 1,
+        ints: vec![i32::MIN, 0, i32::MAX],
+        bigs: vec![i64::MIN, i64::MAX],
+        doubles: vec![-0.0, 0.1, f64::MIN, f64::MAX],
+        texts: vec![
+            String::new(),
+            "{a,\"b\"}".into(),
+            "NULL".into(),
+            "ü🦀".into(),
+        ],
+        uuids: vec![Uuid::nil(), Uuid::max()],
+        flags: vec![true, false],
+        decimals: vec![Decimal::new(150, 2), Decimal::new(15, 1)],
+        moods: vec![arrays::Mood::SoSo, arrays::Mood::Happy],
+        mood: arrays::Mood::SoSo,
+        maybe_ints: Some(vec![]),
+        maybe_mood: Some(arrays::Mood::Happy),
+        version: 1,
+    }
+}
+
 #[tokio::test]
 /// Goal: PostgreSQL's arrays and native enums, also arrays of these, full, empty and NULL.
 async fn arrays_and_native_enums_come_back_as_they_were() {
@@ -228,26 +250,7 @@ async fn arrays_and_native_enums_come_back_as_they_were() {
             .raw("CREATE TYPE mood AS ENUM ('happy', 'so so')")
             .await;
         world.create_table(arrays::Entity).await;
-        let full = arrays::Model {
-            id: 1,
-            ints: vec![i32::MIN, 0, i32::MAX],
-            bigs: vec![i64::MIN, i64::MAX],
-            doubles: vec![-0.0, 0.1, f64::NEG_INFINITY, f64::MAX],
-            texts: vec![
-                String::new(),
-                "{a,\"b\"}".into(),
-                "NULL".into(),
-                "ü🦀".into(),
-            ],
-            uuids: vec![Uuid::nil(), Uuid::max()],
-            flags: vec![true, false],
-            decimals: vec![Decimal::new(150, 2), Decimal::new(15, 1)],
-            moods: vec![arrays::Mood::SoSo, arrays::Mood::Happy],
-            mood: arrays::Mood::SoSo,
-            maybe_ints: Some(vec![]),
-            maybe_mood: Some(arrays::Mood::Happy),
-            version: 1,
-        };
+        let full = array_row();
         let empty = arrays::Model {
             id: 2,
             ints: vec![],
@@ -259,5 +262,79 @@ async fn arrays_and_native_enums_come_back_as_they_were() {
         };
         round_trips!(world, arrays, full);
         round_trips!(world, arrays, empty);
+    }
+}
+
+/// Inserts a row with a number that is none and reads it, beside plain SeaORM.
+macro_rules! keeps_what_is_no_number {
+    ($world:ident, $module:ident, $model:expr) => {{
+        let model: $module::Model = $model;
+        let id = model.id;
+        let rows = $module::Repository::new(&$world.db().await);
+        let inserted = rows.insert(model.into_active_model()).await.unwrap();
+        let plain = $module::Entity::find_by_id(id).one(&$world.conn).await;
+        // NaN is not equal to itself.
+        let plain = format!("{:?}", plain.unwrap().unwrap());
+        assert_eq!(format!("{:?}", *inserted), plain);
+        let is_held = $module::Model::DEFINITION.options.codec == Codec::MessagePack;
+        let source = if is_held {
+            Source::Shared
+        } else {
+            Source::Database
+        };
+        for _ in 0..2 {
+            let found = rows.find_by_id(id).await.unwrap().unwrap();
+            assert_eq!(
+                (format!("{:?}", *found), found.source()),
+                (plain.clone(), source)
+            );
+        }
+        let stats = rows.stats();
+        assert_eq!(
+            (stats.encode_errors == 0, stats.misses_corrupt),
+            (is_held, 0)
+        );
+    }};
+}
+
+#[tokio::test]
+/// Goal: NaN and the infinities, which JSON does not know, come back as they are and never as NULL:
+/// MessagePack holds them, and a row with one is not kept in JSON. Of the databases, PostgreSQL has
+/// them.
+async fn what_is_no_number_is_never_taken_for_null() {
+    for tier in [Tier::Redis, Tier::Memory] {
+        let world = World::new(Backend::Postgres, tier).await;
+        world
+            .raw("CREATE TYPE mood AS ENUM ('happy', 'so so')")
+            .await;
+        world.create_table(arrays::Entity).await;
+        world.create_table(everything::Entity).await;
+        for (id, none) in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY]
+            .into_iter()
+            .enumerate()
+        {
+            let id = 3 * id as i32;
+            let model = everything::Model {
+                double: none,
+                ..full(id)
+            };
+            keeps_what_is_no_number!(world, everything, model);
+            let model = everything::Model {
+                maybe_double: Some(none),
+                ..full(id + 1)
+            };
+            keeps_what_is_no_number!(world, everything, model);
+            let model = everything::Model {
+                float: none as f32,
+                ..full(id + 2)
+            };
+            keeps_what_is_no_number!(world, everything, model);
+            let model = arrays::Model {
+                id,
+                doubles: vec![1.0, none],
+                ..array_row()
+            };
+            keeps_what_is_no_number!(world, arrays, model);
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::{collections::HashSet, time::Duration};
 use cached_repo::{Drained, LookedUp, ReadOptions, Source};
 use cached_repo_tests::{
     Backend, Tier, World,
-    entities::{setting, shapes::odd, user, verbs::counter},
+    entities::{messagepack::shapes::odd, setting, user, verbs::counter},
     eventually, lapse,
 };
 use deadpool_redis::redis::AsyncCommands;

@@ -25,8 +25,11 @@ macro_rules! everywhere {
     };
 }
 
+use cached_repo_tests::entities::messagepack as models;
+
 mod aside;
 mod batches;
+mod codecs;
 mod columns;
 mod counting;
 mod deletes;
@@ -35,6 +38,7 @@ mod flights;
 mod foreign;
 mod hooks;
 mod inserts;
+mod json;
 mod keys;
 mod lanes;
 mod lookups;

@@ -2,11 +2,10 @@
 //! shapes of one table during a deploy.
 
 use cached_repo::{Source, WriteError};
-use cached_repo_tests::{
-    Backend, Tier, World,
-    entities::shapes::{author, book, deploy, member, odd, place},
-};
+use cached_repo_tests::{Backend, Tier, World};
 use sea_orm::{ActiveValue::Set, EntityTrait, ModelTrait, NotSet};
+
+use super::models::shapes::{author, book, deploy, member, odd, picky, place};
 
 everywhere!(what_serde_hides_from_the_web_is_cached_all_the_same);
 /// Goal: `skip`, `skip_serializing`, `skip_deserializing`, `rename` on `id`, the password, a token
@@ -153,7 +152,6 @@ everywhere!(a_row_that_cannot_be_encoded_is_read_from_the_database);
 /// Goal: a codec that fails on a value costs the cache, never the row: here the codec overflows in
 /// the write's own task and must not take the write with it.
 async fn a_row_that_cannot_be_encoded_is_read_from_the_database(world: World) {
-    use cached_repo_tests::entities::shapes::picky;
     world.create_table(picky::Entity).await;
     let rows = picky::Repository::new(&world.db().await);
     let row = picky::ActiveModel {

@@ -49,11 +49,12 @@ pub mod setting {
 }
 
 pub mod audited;
-pub mod columns;
+pub mod json;
 pub mod keys;
 pub mod lookups;
 pub mod near;
+pub mod messagepack;
+pub mod notes;
 pub mod policies;
 pub mod reloads;
-pub mod shapes;
 pub mod verbs;

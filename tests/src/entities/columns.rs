@@ -75,63 +75,65 @@ pub mod everything {
 
     use super::{Category, Color, Email, OneOrMany, Profile, Tags};
 
-    #[derive(Clone, Debug, PartialEq, DeriveEntityModel, CachedEntity)]
-    #[sea_orm(table_name = "everything")]
-    pub struct Model {
-        #[sea_orm(primary_key, auto_increment = false)]
-        pub id: i32,
-        pub flag: bool,
-        pub small: i16,
-        pub int: i32,
-        pub big: i64,
-        pub float: f32,
-        pub double: f64,
-        #[sea_orm(column_type = "Decimal(Some((20, 6)))")]
-        pub price: Decimal,
-        pub chrono_date: Date,
-        pub chrono_time: Time,
-        pub chrono_moment: DateTime,
-        pub chrono_utc: DateTimeUtc,
-        pub chrono_zoned: DateTimeWithTimeZone,
-        pub time_date: TimeDate,
-        pub time_time: TimeTime,
-        pub time_moment: TimeDateTime,
-        pub time_zoned: TimeDateTimeWithTimeZone,
-        pub uuid: Uuid,
-        pub json: Json,
-        #[sea_orm(column_type = "Json")]
-        pub profile: Profile,
-        #[sea_orm(column_type = "JsonBinary")]
-        pub untagged: OneOrMany,
-        #[sea_orm(column_type = "Json")]
-        pub tags: Tags,
-        pub category: Category,
-        pub color: Color,
-        pub email: Email,
-        #[sea_orm(column_type = "Text")]
-        pub text: String,
-        #[sea_orm(column_type = "VarBinary(StringLen::N(300))")]
-        pub bytes: Vec<u8>,
-        pub maybe_flag: Option<bool>,
-        pub maybe_int: Option<i32>,
-        pub maybe_double: Option<f64>,
-        #[sea_orm(column_type = "Decimal(Some((20, 6)))", nullable)]
-        pub maybe_price: Option<Decimal>,
-        pub maybe_date: Option<Date>,
-        pub maybe_utc: Option<DateTimeUtc>,
-        pub maybe_time: Option<TimeTime>,
-        pub maybe_uuid: Option<Uuid>,
-        pub maybe_json: Option<Json>,
-        #[sea_orm(column_type = "Json", nullable)]
-        pub maybe_profile: Option<Profile>,
-        pub maybe_category: Option<Category>,
-        pub maybe_color: Option<Color>,
-        pub maybe_email: Option<Email>,
-        pub maybe_text: Option<String>,
-        #[sea_orm(column_type = "VarBinary(StringLen::N(300))", nullable)]
-        pub maybe_bytes: Option<Vec<u8>>,
-        #[cached(version)]
-        pub version: i64,
+    in_codec! {
+        #[derive(Clone, Debug, PartialEq, DeriveEntityModel, CachedEntity)]
+        #[sea_orm(table_name = "everything")]
+        pub struct Model {
+            #[sea_orm(primary_key, auto_increment = false)]
+            pub id: i32,
+            pub flag: bool,
+            pub small: i16,
+            pub int: i32,
+            pub big: i64,
+            pub float: f32,
+            pub double: f64,
+            #[sea_orm(column_type = "Decimal(Some((20, 6)))")]
+            pub price: Decimal,
+            pub chrono_date: Date,
+            pub chrono_time: Time,
+            pub chrono_moment: DateTime,
+            pub chrono_utc: DateTimeUtc,
+            pub chrono_zoned: DateTimeWithTimeZone,
+            pub time_date: TimeDate,
+            pub time_time: TimeTime,
+            pub time_moment: TimeDateTime,
+            pub time_zoned: TimeDateTimeWithTimeZone,
+            pub uuid: Uuid,
+            pub json: Json,
+            #[sea_orm(column_type = "Json")]
+            pub profile: Profile,
+            #[sea_orm(column_type = "JsonBinary")]
+            pub untagged: OneOrMany,
+            #[sea_orm(column_type = "Json")]
+            pub tags: Tags,
+            pub category: Category,
+            pub color: Color,
+            pub email: Email,
+            #[sea_orm(column_type = "Text")]
+            pub text: String,
+            #[sea_orm(column_type = "VarBinary(StringLen::N(300))")]
+            pub bytes: Vec<u8>,
+            pub maybe_flag: Option<bool>,
+            pub maybe_int: Option<i32>,
+            pub maybe_double: Option<f64>,
+            #[sea_orm(column_type = "Decimal(Some((20, 6)))", nullable)]
+            pub maybe_price: Option<Decimal>,
+            pub maybe_date: Option<Date>,
+            pub maybe_utc: Option<DateTimeUtc>,
+            pub maybe_time: Option<TimeTime>,
+            pub maybe_uuid: Option<Uuid>,
+            pub maybe_json: Option<Json>,
+            #[sea_orm(column_type = "Json", nullable)]
+            pub maybe_profile: Option<Profile>,
+            pub maybe_category: Option<Category>,
+            pub maybe_color: Option<Color>,
+            pub maybe_email: Option<Email>,
+            pub maybe_text: Option<String>,
+            #[sea_orm(column_type = "VarBinary(StringLen::N(300))", nullable)]
+            pub maybe_bytes: Option<Vec<u8>>,
+            #[cached(version)]
+            pub version: i64,
+        }
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -145,17 +147,19 @@ pub mod unsigned {
     use cached_repo::CachedEntity;
     use sea_orm::entity::prelude::*;
 
-    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, CachedEntity)]
-    #[sea_orm(table_name = "unsigned")]
-    pub struct Model {
-        #[sea_orm(primary_key, auto_increment = false)]
-        pub id: u64,
-        pub tiny: u8,
-        pub small: u16,
-        pub int: u32,
-        pub big: u64,
-        #[cached(version)]
-        pub version: u64,
+    in_codec! {
+        #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, CachedEntity)]
+        #[sea_orm(table_name = "unsigned")]
+        pub struct Model {
+            #[sea_orm(primary_key, auto_increment = false)]
+            pub id: u64,
+            pub tiny: u8,
+            pub small: u16,
+            pub int: u32,
+            pub big: u64,
+            #[cached(version)]
+            pub version: u64,
+        }
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -181,24 +185,26 @@ pub mod arrays {
         SoSo,
     }
 
-    #[derive(Clone, Debug, PartialEq, DeriveEntityModel, CachedEntity)]
-    #[sea_orm(table_name = "arrays")]
-    pub struct Model {
-        #[sea_orm(primary_key, auto_increment = false)]
-        pub id: i32,
-        pub ints: Vec<i32>,
-        pub bigs: Vec<i64>,
-        pub doubles: Vec<f64>,
-        pub texts: Vec<String>,
-        pub uuids: Vec<Uuid>,
-        pub flags: Vec<bool>,
-        pub decimals: Vec<Decimal>,
-        pub moods: Vec<Mood>,
-        pub mood: Mood,
-        pub maybe_ints: Option<Vec<i32>>,
-        pub maybe_mood: Option<Mood>,
-        #[cached(version)]
-        pub version: i64,
+    in_codec! {
+        #[derive(Clone, Debug, PartialEq, DeriveEntityModel, CachedEntity)]
+        #[sea_orm(table_name = "arrays")]
+        pub struct Model {
+            #[sea_orm(primary_key, auto_increment = false)]
+            pub id: i32,
+            pub ints: Vec<i32>,
+            pub bigs: Vec<i64>,
+            pub doubles: Vec<f64>,
+            pub texts: Vec<String>,
+            pub uuids: Vec<Uuid>,
+            pub flags: Vec<bool>,
+            pub decimals: Vec<Decimal>,
+            pub moods: Vec<Mood>,
+            pub mood: Mood,
+            pub maybe_ints: Option<Vec<i32>>,
+            pub maybe_mood: Option<Mood>,
+            #[cached(version)]
+            pub version: i64,
+        }
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

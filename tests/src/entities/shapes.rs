@@ -6,26 +6,28 @@ pub mod member {
     use sea_orm::entity::prelude::*;
     use serde::{Deserialize, Serialize};
 
-    #[derive(
-        Clone, Debug, PartialEq, Eq, DeriveEntityModel, CachedEntity, Serialize, Deserialize,
-    )]
-    #[sea_orm(table_name = "member")]
-    #[serde(rename_all = "camelCase", deny_unknown_fields)]
-    pub struct Model {
-        #[sea_orm(primary_key)]
-        #[serde(skip_deserializing)]
-        pub id: i64,
-        #[serde(rename = "loginName", alias = "login")]
-        pub login: String,
-        #[serde(skip_serializing)]
-        pub password: String,
-        #[serde(skip)]
-        pub api_token: Option<String>,
-        #[serde(skip_serializing_if = "String::is_empty", default)]
-        pub bio: String,
-        #[serde(skip)]
-        #[cached(version)]
-        pub version: i64,
+    in_codec! {
+        #[derive(
+            Clone, Debug, PartialEq, Eq, DeriveEntityModel, CachedEntity, Serialize, Deserialize,
+        )]
+        #[sea_orm(table_name = "member")]
+        #[serde(rename_all = "camelCase", deny_unknown_fields)]
+        pub struct Model {
+            #[sea_orm(primary_key)]
+            #[serde(skip_deserializing)]
+            pub id: i64,
+            #[serde(rename = "loginName", alias = "login")]
+            pub login: String,
+            #[serde(skip_serializing)]
+            pub password: String,
+            #[serde(skip)]
+            pub api_token: Option<String>,
+            #[serde(skip_serializing_if = "String::is_empty", default)]
+            pub bio: String,
+            #[serde(skip)]
+            #[cached(version)]
+            pub version: i64,
+        }
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -39,17 +41,19 @@ pub mod author {
     use cached_repo::CachedEntity;
     use sea_orm::entity::prelude::*;
 
-    #[sea_orm::model]
-    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, CachedEntity)]
-    #[sea_orm(table_name = "author")]
-    pub struct Model {
-        #[sea_orm(primary_key)]
-        pub id: i64,
-        pub name: String,
-        #[cached(version)]
-        pub version: i64,
-        #[sea_orm(has_many)]
-        pub books: HasMany<super::book::Entity>,
+    in_codec! {
+        #[sea_orm::model]
+        #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, CachedEntity)]
+        #[sea_orm(table_name = "author")]
+        pub struct Model {
+            #[sea_orm(primary_key)]
+            pub id: i64,
+            pub name: String,
+            #[cached(version)]
+            pub version: i64,
+            #[sea_orm(has_many)]
+            pub books: HasMany<super::book::Entity>,
+        }
     }
 
     impl ActiveModelBehavior for ActiveModel {}
@@ -60,16 +64,18 @@ pub mod book {
     use cached_repo::CachedEntity;
     use sea_orm::entity::prelude::*;
 
-    #[sea_orm::model]
-    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, CachedEntity)]
-    #[sea_orm(table_name = "book")]
-    pub struct Model {
-        #[sea_orm(primary_key)]
-        pub id: i64,
-        pub author_id: i64,
-        pub title: String,
-        #[sea_orm(belongs_to, from = "author_id", to = "id")]
-        pub author: HasOne<super::author::Entity>,
+    in_codec! {
+        #[sea_orm::model]
+        #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, CachedEntity)]
+        #[sea_orm(table_name = "book")]
+        pub struct Model {
+            #[sea_orm(primary_key)]
+            pub id: i64,
+            pub author_id: i64,
+            pub title: String,
+            #[sea_orm(belongs_to, from = "author_id", to = "id")]
+            pub author: HasOne<super::author::Entity>,
+        }
     }
 
     impl ActiveModelBehavior for ActiveModel {}
@@ -89,12 +95,14 @@ pub mod place {
         }
     }
 
-    #[derive(Clone, Debug, PartialEq, Eq, DeriveModel, DeriveActiveModel, CachedEntity)]
-    pub struct Model {
-        pub code: String,
-        pub name: String,
-        #[cached(version)]
-        pub version: i16,
+    in_codec! {
+        #[derive(Clone, Debug, PartialEq, Eq, DeriveModel, DeriveActiveModel, CachedEntity)]
+        pub struct Model {
+            pub code: String,
+            pub name: String,
+            #[cached(version)]
+            pub version: i16,
+        }
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveColumn)]
@@ -167,27 +175,29 @@ pub mod odd {
     #[derive(Clone, Debug, Default, PartialEq, Eq)]
     pub struct Draft(pub Vec<String>);
 
-    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, CachedEntity)]
-    #[sea_orm(table_name = "odd", rename_all = "camelCase")]
-    #[cached(
-        name = "curious",
-        repository = "Oddities",
-        ttl = "1h",
-        stale_ttl = "1m"
-    )]
-    pub struct Model {
-        #[sea_orm(primary_key, column_name = "The Key")]
-        pub id: i64,
-        #[sea_orm(column_name = "select")]
-        pub r#type: String,
-        pub two_words: String,
-        #[cached(with = "mood")]
-        pub mood: Mood,
-        #[sea_orm(ignore)]
-        pub draft: Draft,
-        #[sea_orm(column_name = "lock_version", enum_name = "Lock")]
-        #[cached(version)]
-        pub version: i64,
+    in_codec! {
+        #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, CachedEntity)]
+        #[sea_orm(table_name = "odd", rename_all = "camelCase")]
+        #[cached(
+            name = "curious",
+            repository = "Oddities",
+            ttl = "1h",
+            stale_ttl = "1m"
+        )]
+        pub struct Model {
+            #[sea_orm(primary_key, column_name = "The Key")]
+            pub id: i64,
+            #[sea_orm(column_name = "select")]
+            pub r#type: String,
+            pub two_words: String,
+            #[cached(with = "mood")]
+            pub mood: Mood,
+            #[sea_orm(ignore)]
+            pub draft: Draft,
+            #[sea_orm(column_name = "lock_version", enum_name = "Lock")]
+            #[cached(version)]
+            pub version: i64,
+        }
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -203,14 +213,16 @@ pub mod deploy {
         use cached_repo::CachedEntity;
         use sea_orm::entity::prelude::*;
 
-        #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, CachedEntity)]
-        #[sea_orm(table_name = "deploy")]
-        pub struct Model {
-            #[sea_orm(primary_key, auto_increment = false)]
-            pub id: i64,
-            pub name: String,
-            #[cached(version)]
-            pub version: i64,
+        in_codec! {
+            #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, CachedEntity)]
+            #[sea_orm(table_name = "deploy")]
+            pub struct Model {
+                #[sea_orm(primary_key, auto_increment = false)]
+                pub id: i64,
+                pub name: String,
+                #[cached(version)]
+                pub version: i64,
+            }
         }
 
         #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -224,15 +236,17 @@ pub mod deploy {
         use cached_repo::CachedEntity;
         use sea_orm::entity::prelude::*;
 
-        #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, CachedEntity)]
-        #[sea_orm(table_name = "deploy")]
-        pub struct Model {
-            #[sea_orm(primary_key, auto_increment = false)]
-            pub id: i64,
-            pub name: String,
-            #[cached(version)]
-            pub version: i64,
-            pub title: Option<String>,
+        in_codec! {
+            #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, CachedEntity)]
+            #[sea_orm(table_name = "deploy")]
+            pub struct Model {
+                #[sea_orm(primary_key, auto_increment = false)]
+                pub id: i64,
+                pub name: String,
+                #[cached(version)]
+                pub version: i64,
+                pub title: Option<String>,
+            }
         }
 
         #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -246,14 +260,16 @@ pub mod deploy {
         use cached_repo::CachedEntity;
         use sea_orm::entity::prelude::*;
 
-        #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, CachedEntity)]
-        #[sea_orm(table_name = "deploy")]
-        pub struct Model {
-            #[cached(version)]
-            pub version: i64,
-            pub name: String,
-            #[sea_orm(primary_key, auto_increment = false)]
-            pub id: i64,
+        in_codec! {
+            #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, CachedEntity)]
+            #[sea_orm(table_name = "deploy")]
+            pub struct Model {
+                #[cached(version)]
+                pub version: i64,
+                pub name: String,
+                #[sea_orm(primary_key, auto_increment = false)]
+                pub id: i64,
+            }
         }
 
         #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -295,15 +311,17 @@ pub mod picky {
         }
     }
 
-    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, CachedEntity)]
-    #[sea_orm(table_name = "picky")]
-    pub struct Model {
-        #[sea_orm(primary_key, auto_increment = false)]
-        pub id: i64,
-        #[cached(with = "mood")]
-        pub mood: Mood,
-        #[cached(version)]
-        pub version: i64,
+    in_codec! {
+        #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, CachedEntity)]
+        #[sea_orm(table_name = "picky")]
+        pub struct Model {
+            #[sea_orm(primary_key, auto_increment = false)]
+            pub id: i64,
+            #[cached(with = "mood")]
+            pub mood: Mood,
+            #[cached(version)]
+            pub version: i64,
+        }
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

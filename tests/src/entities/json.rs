@@ -1,0 +1,15 @@
+//! The models of `columns.rs` and `shapes.rs` in JSON.
+#![expect(clippy::duplicate_mod, reason = "each codec has these models")]
+
+macro_rules! in_codec {
+    ($(#[$attribute:meta])* pub struct Model $columns:tt) => {
+        $(#[$attribute])*
+        #[cached(codec = "json")]
+        pub struct Model $columns
+    };
+}
+
+#[path = "columns.rs"]
+pub mod columns;
+#[path = "shapes.rs"]
+pub mod shapes;
