@@ -33,7 +33,16 @@ const CLIPPY_BARE: &[&str] = &[
 
 const DOC: &[&str] = &["doc", "--workspace", "--no-deps", "--all-features"];
 
-/// The fuzz target is a workspace of its own; `cargo fuzz` needs it to build.
+/// What a build without features does with what others have stored.
+const TEST_BARE: &[&str] = &[
+    "test",
+    "--package",
+    "cached-repo",
+    "--no-default-features",
+    "--lib",
+];
+
+/// The fuzz targets are a workspace of their own; `cargo fuzz` needs it to build.
 const FUZZ: &[&str] = &["build", "--manifest-path", "fuzz/Cargo.toml", "--locked"];
 
 pub(crate) fn run(root: &Path) -> Result<Outcome> {
@@ -42,6 +51,7 @@ pub(crate) fn run(root: &Path) -> Result<Outcome> {
         .and_then(|| tidy::run(root))?
         .and_then(|| cargo(root, CLIPPY))?
         .and_then(|| cargo(root, CLIPPY_BARE))?
+        .and_then(|| cargo(root, TEST_BARE))?
         .and_then(|| cargo(root, DOC))?
         .and_then(|| test::with_servers(root, &[]))?
         .and_then(|| cargo(root, FUZZ))?
