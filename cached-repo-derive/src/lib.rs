@@ -60,7 +60,7 @@ use crate::{diag::Diagnostics, model::Model};
 /// | `negative_ttl = "30s"` | how long the absence of a row is remembered; `"0s"` turns it off | the `CachedDb`'s |
 /// | `stale_ttl = "1m"` | how long after its `ttl` a row may still be served while it is loaded again; `"0s"` turns it off | the `CachedDb`'s |
 /// | `on_cache_failure = "refuse"` | what a write does when the cache cannot be told of it: `"refuse"` fails it, `"proceed"` commits and tells the cache later | the `CachedDb`'s |
-/// | `near` | keeps rows in the process too, ready to be served, until another process's write is heard of: `near(capacity = 10_000)`, or `near(capacity_bytes = 16_000_000)`, and `near(ttl = "5s")` | off; the `CachedDb`'s bounds |
+/// | `near` | keeps rows in the process too, ready to be served, until another process's write is heard of: `near(capacity = 10_000)`, or `near(capacity = "16MiB")`, and `near(ttl = "5s")` | off; the `CachedDb`'s bounds |
 /// | `name = "user"` | the entity's part of a cache key | the table's name |
 /// | `unique(a, b)` | the columns are unique together: generates `find_by_a_and_b` and, for many at a time, `find_by_a_and_bs`; repeatable | |
 /// | `index(a, b)` | generates `find_all_by_a_and_b`; `max_rows = 100` bounds how many rows of one search are kept; repeatable | |

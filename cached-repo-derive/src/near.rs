@@ -1,22 +1,26 @@
-//! `near` as it is written: `near`, `near(capacity = 10_000, ttl = "5s")`.
+//! `near` as it is written: `near`, `near(capacity = 10_000, ttl = "5s")`, `near(capacity = "16MiB")`.
 
-use std::time::Duration;
+use std::{num::NonZeroU64, time::Duration};
 
 use proc_macro2::{Span, TokenStream};
 use quote::{quote, quote_spanned};
-use syn::{spanned::Spanned, token::Paren};
+use syn::{Expr, ExprLit, Lit, spanned::Spanned, token::Paren};
 
 use crate::{
     diag::{Diagnostics, did_you_mean, list},
     expand::{duration, some},
-    option::{Given, Key, Zero, key, path_text, skip_value},
+    option::{Given, Key, Zero, key, parse_size, path_text, skip_value},
 };
 
 const SETTINGS: &[Key] = &[
     key("capacity", "capacity = 10_000"),
-    key("capacity_bytes", "capacity_bytes = 16_000_000"),
     key("ttl", "ttl = \"5s\""),
 ];
+
+/// Less is too little for the shards that it is divided into.
+const LEAST_BYTES: usize = 64 * 1024;
+const WANTED: &str = "`capacity` wants a number of entries, or a size in quotes: write \
+                      `capacity = 10_000` or `capacity = \"16MiB\"`";
 
 /// The near cache that is asked for.
 pub(crate) struct Near {
@@ -86,6 +90,29 @@ fn unknown(word: &str) -> String {
     format!("unknown setting `{word}`, expected one of {expected}{hint}")
 }
 
+/// Reads a number of entries, or a size.
+fn capacity(given: &Given<'_>, diag: &mut Diagnostics) -> Option<Capacity> {
+    let value = given.value(diag)?;
+    let Expr::Lit(ExprLit { lit, .. }) = &value else {
+        diag.error(value, WANTED);
+        return None;
+    };
+    let problem = match lit {
+        Lit::Int(number) => match number.base10_parse::<NonZeroU64>() {
+            Ok(entries) => return Some(Capacity::Entries(entries.get())),
+            Err(_) => WANTED,
+        },
+        Lit::Str(text) => match parse_size(&text.value()) {
+            Some(bytes) if bytes >= LEAST_BYTES => return Some(Capacity::Bytes(bytes as u64)),
+            Some(_) => "a near cache of so few bytes keeps next to nothing: write `64KiB` or more",
+            None => WANTED,
+        },
+        _ => WANTED,
+    };
+    diag.error(lit, problem);
+    None
+}
+
 impl Near {
     fn setting(&mut self, given: &Given<'_>, diag: &mut Diagnostics) {
         if given.key.name == "ttl" {
@@ -93,14 +120,7 @@ impl Near {
             self.ttl = given.duration(Zero::Refused(instead), diag);
             return;
         }
-        if self.capacity.is_some() {
-            let message = "`near` is bounded by entries or by bytes, not by both: remove one";
-            diag.error(&given.meta.path, message);
-        }
-        self.capacity = match given.key.name {
-            "capacity" => given.number(diag).map(Capacity::Entries),
-            _ => given.number(diag).map(Capacity::Bytes),
-        };
+        self.capacity = capacity(given, diag);
     }
 
     /// The method of `CachedEntity`. On the option's span: if the key does not fit, rustc points

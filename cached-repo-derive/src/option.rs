@@ -3,7 +3,7 @@
 //!
 //! Knows the names of the options and how to read a value; what a value means is `attr.rs`'s.
 
-use std::{num::NonZeroU64, time::Duration};
+use std::time::Duration;
 
 use proc_macro2::{TokenStream, TokenTree};
 use syn::{
@@ -16,7 +16,12 @@ use crate::diag::{Diagnostics, did_you_mean, list};
 /// Longer than any cache entry should live; keeps milliseconds far from overflow.
 const MAX_DURATION: Duration = Duration::from_secs(100 * 24 * 60 * 60);
 /// The units of sizes, in bytes.
-const SIZES: &[(&str, usize)] = &[("B", 1), ("KiB", 1024), ("MiB", 1024 * 1024)];
+const SIZES: &[(&str, usize)] = &[
+    ("B", 1),
+    ("KiB", 1 << 10),
+    ("MiB", 1 << 20),
+    ("GiB", 1 << 30),
+];
 /// No larger row is compressed: `MAX_ROW_BYTES` in the runtime.
 const MAX_COMPRESSED_BYTES: usize = 64 * 1024 * 1024;
 /// The cache counts in milliseconds.
@@ -253,25 +258,6 @@ impl Given<'_> {
         None
     }
 
-    /// Reads `key = 100`, which cannot be zero.
-    pub(crate) fn number(&self, diag: &mut Diagnostics) -> Option<u64> {
-        let Key { name, example, .. } = self.key;
-        let value = self.value(diag)?;
-        if let Expr::Lit(ExprLit {
-            lit: Lit::Int(number),
-            ..
-        }) = &value
-            && let Ok(number) = number.base10_parse::<NonZeroU64>()
-        {
-            return Some(number.get());
-        }
-        diag.error(
-            value,
-            format!("`{name}` wants a number above zero: write `{example}`"),
-        );
-        None
-    }
-
     /// Reads `key = "10m"`; `zero` says whether zero means something.
     pub(crate) fn duration(&self, zero: Zero, diag: &mut Diagnostics) -> Option<Duration> {
         let Key { name, example, .. } = self.key;
@@ -340,7 +326,7 @@ impl Given<'_> {
     }
 
     /// The expression after `=`.
-    fn value(&self, diag: &mut Diagnostics) -> Option<Expr> {
+    pub(crate) fn value(&self, diag: &mut Diagnostics) -> Option<Expr> {
         let Key { name, example, .. } = self.key;
         if !self.meta.input.peek(Token![=]) {
             let rest = skip_value(self.meta.input);
@@ -367,7 +353,7 @@ impl Given<'_> {
 }
 
 /// A size in bytes; too large to count is the largest.
-fn parse_size(text: &str) -> Option<usize> {
+pub(crate) fn parse_size(text: &str) -> Option<usize> {
     let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit())?);
     let (_, bytes) = SIZES.iter().find(|(name, _)| *name == unit.trim_start())?;
     let number = match number.parse::<usize>() {

@@ -105,7 +105,7 @@ pub struct Config {
     /// them off. Default: `true`.
     pub near: bool,
     /// How many rows and absences the near cache of an entity keeps; `#[cached(near(capacity =
-    /// 50_000))]`, or `near(capacity_bytes = 16_000_000)`, says otherwise for one entity.
+    /// 50_000))]`, or `near(capacity = "16MiB")`, says otherwise for one entity.
     /// Default: 10,000.
     pub near_capacity: u64,
     /// How long a near cache serves what it keeps, and so how long it may serve an older state if

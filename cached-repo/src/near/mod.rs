@@ -32,6 +32,10 @@ const OVERHEAD_BYTES: u64 = 64;
 /// What rows are taken to weigh before there are any.
 const TYPICAL_BYTES: u64 = 512;
 
+/// What of a bound in bytes each shard gets, at least, and how many there are at most.
+const LEAST_SHARD_BYTES: u64 = 1 << 20;
+const MOST_SHARDS: u64 = 64;
+
 /// How much a near cache keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NearCapacity {
@@ -217,24 +221,33 @@ where
     Id<M>: Hash + Eq,
 {
     match capacity {
-        NearCapacity::Entries(entries) => shelf(entries, entries, quick_cache::UnitWeighter),
-        NearCapacity::Bytes(bytes) => shelf(bytes / TYPICAL_BYTES, bytes, ByBytes),
+        NearCapacity::Entries(entries) => shelf(
+            OptionsBuilder::new()
+                .estimated_items_capacity(usize::try_from(entries).unwrap_or(usize::MAX))
+                .weight_capacity(entries),
+            quick_cache::UnitWeighter,
+        ),
+        NearCapacity::Bytes(bytes) => shelf(
+            OptionsBuilder::new()
+                .estimated_items_capacity(
+                    usize::try_from(bytes / TYPICAL_BYTES).unwrap_or(usize::MAX),
+                )
+                .weight_capacity(bytes)
+                // A row that is larger than a shard's share is not kept.
+                .shards((bytes / LEAST_SHARD_BYTES).clamp(1, MOST_SHARDS) as usize),
+            ByBytes,
+        ),
     }
 }
 
-fn shelf<M, We>(entries: u64, weight: u64, weighter: We) -> Box<dyn Shelf<M>>
+fn shelf<M, We>(options: &mut OptionsBuilder, weighter: We) -> Box<dyn Shelf<M>>
 where
     M: CachedEntity,
     Id<M>: Hash + Eq,
     We: Weighter<Id<M>, Item<M>> + Clone + Send + Sync + 'static,
 {
-    let options = OptionsBuilder::new()
-        .estimated_items_capacity(usize::try_from(entries).unwrap_or(usize::MAX))
-        .weight_capacity(weight)
-        .build()
-        .expect("both capacities are given");
     Box::new(sync::Cache::with_options(
-        options,
+        options.build().expect("both capacities are given"),
         weighter,
         DefaultHashBuilder::default(),
         sync::DefaultLifecycle::default(),

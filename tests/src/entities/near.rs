@@ -71,7 +71,7 @@ pub mod seat {
 
     #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, CachedEntity)]
     #[sea_orm(table_name = "seat")]
-    #[cached(near(capacity_bytes = 100_000))]
+    #[cached(near(capacity = "100KiB"))]
     pub struct Model {
         #[sea_orm(
             primary_key,

@@ -1,10 +1,10 @@
-// A number in quotes.
+// A unit that is none.
 use cached_repo::CachedEntity;
 use sea_orm::entity::prelude::*;
 
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel, CachedEntity)]
 #[sea_orm(table_name = "user")]
-#[cached(near(capacity_bytes = "16MB"))]
+#[cached(near(capacity = "16MB"))]
 pub struct Model {
     #[sea_orm(primary_key)]
     pub id: i64,

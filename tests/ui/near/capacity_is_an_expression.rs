@@ -1,10 +1,10 @@
-// Two bounds.
+// Neither a number nor a size.
 use cached_repo::CachedEntity;
 use sea_orm::entity::prelude::*;
 
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel, CachedEntity)]
 #[sea_orm(table_name = "user")]
-#[cached(near(capacity = 100, capacity_bytes = 100_000))]
+#[cached(near(capacity = 10 * 1000))]
 pub struct Model {
     #[sea_orm(primary_key)]
     pub id: i64,
