@@ -239,7 +239,8 @@ impl Twins<'_> {
                     channel,
                 };
                 let lua = self.lua(Operation::Done, &announced).published().unwrap();
-                self.announced += u64::from(lua == Published::Invalidated && !blocked);
+                let changed = matches!(lua, Published::Superseded | Published::Invalidated);
+                self.announced += u64::from(changed && !blocked);
                 prop_assert_eq!(lua, state::done(&mut self.cell, self.now, request));
             }
         }

@@ -21,6 +21,10 @@ end
 local function disown()
   if own then reclaim(entry, claims_of(others)) end
 end
+-- A block that still stands was announced, and since then nobody could read the row here.
+local function tell()
+  if not (own and own.deadline > now) then announce(channel) end
+end
 -- How long the key must last for the sake of the writes still in flight.
 local kept = #others > 0 and entry.expires or 0
 
@@ -30,6 +34,7 @@ if outcome == 'R' then
 end
 if outcome == 'U' and entry and entry.kind == 'V' and known > version then
   disown()
+  tell()
   return { 'superseded', now }
 end
 if outcome ~= 'I' and known <= version and own and own.token == token and own.deadline > now then
@@ -41,6 +46,5 @@ end
 local floor_until = math.max(entry and entry.floor_until or 0, now + keep_ms)
 if known > version then version = known end
 tombstone(version, floor_until, claims_of(others), math.max(kept, floor_until))
--- A block that still stands was announced, and since then nobody could read the row here.
-if not (own and own.deadline > now) then announce(channel) end
+tell()
 return { 'invalidated', now }
