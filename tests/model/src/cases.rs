@@ -2,11 +2,12 @@
 
 use crate::{
     index,
+    near::{self, Whose},
     world::{
         Case, Faults,
         Job::{
-            Delete, DeleteById, Insert, InsertGeneratedKey, RawUpdate, RawUpdateInTransaction,
-            RollBack, Update,
+            Delete, DeleteById, Insert, InsertGeneratedKey, RawRaiseInTransaction, RawUpdate,
+            RawUpdateInTransaction, RollBack, Update,
         },
         Start::{Cold, KnownAbsent, Warm},
     },
@@ -27,6 +28,11 @@ const LOST_DONE: Faults = Faults {
     floor_pauses: 1,
     late_done: true,
     ..CALM
+};
+/// The same without what only floors are concerned by.
+const OUTAGE: Faults = Faults {
+    floor_pauses: 0,
+    ..LOST_DONE
 };
 /// The same, and everything lapses.
 const LONG_OUTAGE: Faults = Faults {
@@ -324,11 +330,168 @@ const fn index_case(
         start,
         writers,
         readers,
-        faults: Faults {
-            floor_pauses: 0,
-            ..LOST_DONE
-        },
+        faults: OUTAGE,
         monotonic: true,
+    }
+}
+
+/// Cases of a near cache, of every run.
+pub(crate) const NEAR_CASES: &[near::Case] = &[
+    near::Case {
+        lost_blocks: true,
+        ..own("near: own update, raw update", &[Update, RawUpdate], OUTAGE)
+    },
+    near::Case {
+        refreshes: true,
+        ..own(
+            "near: own delete, insert, slow commits",
+            &[Delete, Insert],
+            SLOW_COMMIT,
+        )
+    },
+    near::Case {
+        refreshes: true,
+        ..own(
+            "near: own update, raw raise, evictions",
+            &[Update, RawRaiseInTransaction],
+            EVICTIONS,
+        )
+    },
+    near::Case {
+        lost_blocks: true,
+        ..own("near: own updates", &[Update, Update], OUTAGE)
+    },
+    from_acknowledgement(near_case(
+        "near: slow commits",
+        &[Update, Update],
+        SLOW_COMMIT,
+    )),
+    from_acknowledgement(near::Case {
+        refreshes: true,
+        ..near_case(
+            "near: slow commits, raw raise",
+            &[Update, RawRaiseInTransaction],
+            SLOW_COMMIT,
+        )
+    }),
+    from_acknowledgement(near_case(
+        "near: evictions, update, raw raise",
+        &[Update, RawRaiseInTransaction],
+        EVICTIONS,
+    )),
+    from_acknowledgement(near_case(
+        "near: evictions, update, update",
+        &[Update, Update],
+        EVICTIONS,
+    )),
+    from_acknowledgement(near_case(
+        "near: evictions, delete by id, insert",
+        &[DeleteById, Insert],
+        EVICTIONS,
+    )),
+    near_case("near: update, update", &[Update, Update], LOST_DONE),
+    near::Case {
+        versioned: false,
+        ..near_case(
+            "near: update, update, unversioned",
+            &[Update, Update],
+            LOST_DONE,
+        )
+    },
+    near_case("near: update, rollback", &[Update, RollBack], LOST_DONE),
+    near_case(
+        "near: delete by id, insert",
+        &[DeleteById, Insert],
+        LOST_DONE,
+    ),
+    near::Case {
+        start: KnownAbsent,
+        ..near_case(
+            "near: insert with a generated key, update",
+            &[InsertGeneratedKey, Update],
+            LOST_DONE,
+        )
+    },
+    near_case(
+        "near: update, raw update in a transaction",
+        &[Update, RawUpdateInTransaction],
+        LOST_DONE,
+    ),
+    near::Case {
+        refreshes: true,
+        ..near_case(
+            "near: refreshes, update, raw update",
+            &[Update, RawUpdate],
+            LOST_DONE,
+        )
+    },
+    near::Case {
+        gaps: 2,
+        ..near_case(
+            "near: gaps, update, raw update",
+            &[Update, RawUpdate],
+            LOST_DONE,
+        )
+    },
+    near::Case {
+        gaps: 1,
+        ..near_case("near: a gap, update, update", &[Update, Update], OUTAGE)
+    },
+    near::Case {
+        lost_blocks: true,
+        ..near_case(
+            "near: lost blocks, delete, raw update",
+            &[Delete, RawUpdate],
+            LOST_DONE,
+        )
+    },
+    near::Case {
+        lost_blocks: true,
+        ..near_case(
+            "near: lost blocks, update, update",
+            &[Update, Update],
+            OUTAGE,
+        )
+    },
+];
+
+/// A case of the writers' own near cache.
+const fn own(
+    name: &'static str,
+    writers: &'static [crate::world::Job],
+    faults: Faults,
+) -> near::Case {
+    near::Case {
+        whose: Whose::Writers,
+        ..near_case(name, writers, faults)
+    }
+}
+
+/// A write whose block may be gone before it commits counts once it is acknowledged.
+const fn from_acknowledgement(case: near::Case) -> near::Case {
+    near::Case {
+        from_commit: false,
+        ..case
+    }
+}
+
+const fn near_case(
+    name: &'static str,
+    writers: &'static [crate::world::Job],
+    faults: Faults,
+) -> near::Case {
+    near::Case {
+        name,
+        whose: Whose::Another,
+        start: Warm,
+        versioned: true,
+        writers,
+        readers: 2,
+        faults,
+        lost_blocks: false,
+        refreshes: false,
+        gaps: 0,
+        from_commit: true,
     }
 }
 

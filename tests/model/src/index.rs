@@ -11,9 +11,7 @@ use std::fmt;
 
 use cached_repo::internals::{
     Version,
-    state::{
-        Block, Blocked, Cell, Done, Fill, Filled, Found, Lease, Leased, Outcome, Stored, Want,
-    },
+    state::{Block, Blocked, Cell, Done, Fill, Filled, Found, Lease, Leased, Stored, Want},
 };
 
 use crate::{
@@ -446,25 +444,10 @@ impl World {
             Entry::Hint if rolled_back => Publish::RolledBack,
             Entry::Hint => Publish::Invalidate { floor: 0 },
         };
-        let outcome = match publish {
-            Publish::Put {
-                version,
-                state,
-                inserted,
-            } => Outcome::Put {
-                version: version_of(version),
-                inserted,
-                value: value(state),
-            },
-            Publish::Invalidate { floor } | Publish::Deleted { floor, .. } => Outcome::Invalidate {
-                floor: version_of(floor),
-            },
-            Publish::RolledBack => Outcome::RolledBack,
-        };
         let request = Done {
             token: writer_token(writer),
             keep_ms: KEEP_MS,
-            outcome,
+            outcome: publish.outcome(),
         };
         let mutation = self.mutation;
         mutation.done(self.cell(entry), NOW, request, publish);

@@ -10,6 +10,7 @@ mod cases;
 mod explore;
 mod index;
 mod mutation;
+mod near;
 mod world;
 
 use std::{fmt, process::ExitCode, time::Instant};
@@ -17,10 +18,10 @@ use std::{fmt, process::ExitCode, time::Instant};
 use anyhow::{Result, bail};
 
 use crate::{
-    cases::{CASES, DEEP, INDEX_CASES},
+    cases::{CASES, DEEP, INDEX_CASES, NEAR_CASES},
     explore::{System, Verdict, explore},
-    mutation::Mutation,
-    world::{Case, World},
+    mutation::{Concern, Mutation},
+    world::World,
 };
 
 /// More than any case has; beyond it memory runs out.
@@ -30,8 +31,8 @@ fn main() -> Result<ExitCode> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let sound = match arguments.as_slice() {
-        [] => check(&[CASES])?,
-        ["--deep"] => check(&[CASES, DEEP])?,
+        [] => check(false)?,
+        ["--deep"] => check(true)?,
         ["--mutate"] => mutate()?,
         _ => bail!("usage: cargo xtask model [--deep | --mutate]"),
     };
@@ -76,23 +77,36 @@ where
     Explored { name, states, end }
 }
 
-/// Every case of every run, and more cases of rows, each explored when it is asked for.
-fn exploring(rows: &[&'static [Case]], mutation: Mutation) -> impl Iterator<Item = Explored> {
-    let rows: Vec<_> = rows.iter().flat_map(|cases| cases.iter()).collect();
-    let rows = rows
-        .into_iter()
-        .map(move |case| explored(case.name, World::new(case, mutation)));
-    let indexes = INDEX_CASES
-        .iter()
-        .map(move |case| explored(case.name, index::World::new(case, mutation)));
-    rows.chain(indexes)
+/// The cases that concern this, each explored when it is asked for.
+fn exploring(
+    concern: Concern,
+    deep: bool,
+    mutation: Mutation,
+) -> Box<dyn Iterator<Item = Explored>> {
+    match concern {
+        Concern::Row => {
+            let more = if deep { DEEP } else { &[] };
+            let cases = CASES.iter().chain(more);
+            Box::new(cases.map(move |case| explored(case.name, World::new(case, mutation))))
+        }
+        Concern::Index => Box::new(
+            (INDEX_CASES.iter())
+                .map(move |case| explored(case.name, index::World::new(case, mutation))),
+        ),
+        Concern::Near => Box::new(
+            (NEAR_CASES.iter())
+                .map(move |case| explored(case.name, near::World::new(case, mutation))),
+        ),
+    }
 }
 
 /// Explores the cases; says whether all of them hold.
-fn check(rows: &[&'static [Case]]) -> Result<bool> {
+fn check(deep: bool) -> Result<bool> {
     let (mut all, mut cases, mut total) = (true, 0, 0);
     let mut began = Instant::now();
-    for Explored { name, states, end } in exploring(rows, Mutation::None) {
+    let concerns = [Concern::Row, Concern::Index, Concern::Near];
+    let every = concerns.map(|concern| exploring(concern, deep, Mutation::None));
+    for Explored { name, states, end } in every.into_iter().flatten() {
         let verdict = match &end {
             End::Holds => "holds",
             End::TooLarge => "is too large",
@@ -119,12 +133,8 @@ fn check(rows: &[&'static [Case]]) -> Result<bool> {
 fn mutate() -> Result<bool> {
     let mut survivors = 0;
     for (mutation, what) in Mutation::ALL {
-        // What concerns hints is not to be seen in a row.
-        let rows: &[&'static [Case]] = match mutation {
-            Mutation::HintNotBlocked | Mutation::HintBelieved => &[],
-            _ => &[CASES],
-        };
-        let caught = exploring(rows, mutation).find_map(|explored| match explored.end {
+        let mut cases = exploring(mutation.concern(), false, mutation);
+        let caught = cases.find_map(|explored| match explored.end {
             End::Violated { steps, story } => Some((explored.name, steps, story)),
             End::Holds | End::TooLarge => None,
         });

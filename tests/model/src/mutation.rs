@@ -30,11 +30,28 @@ pub(crate) enum Mutation {
     InvalidateLeavesOthers,
     HintNotBlocked,
     HintBelieved,
+    NearStampedLate,
+    NearKeptUnchecked,
+    NearKeptAfterRefusedFill,
+    NearKeptOverGap,
+    BlockUnannounced,
+    DoneUnannounced,
+    SupersededUnannounced,
+    OwnWriteUnnoted,
+    OwnWriteNotedEarly,
+}
+
+/// Whose cases show a mistake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Concern {
+    Row,
+    Index,
+    Near,
 }
 
 impl Mutation {
     /// All of them, with what each does.
-    pub(crate) const ALL: [(Self, &'static str); 15] = [
+    pub(crate) const ALL: [(Self, &'static str); 24] = [
         (Self::FillWithoutLease, "fill without checking the lease"),
         (Self::FillBelowFloor, "no floor check in fill"),
         (Self::PutOnEmptyKey, "put allowed on an empty key"),
@@ -77,7 +94,57 @@ impl Mutation {
             "a write that invalidates the index key of its new value without blocking it",
         ),
         (Self::HintBelieved, "a hint that is believed, not verified"),
+        (
+            Self::NearStampedLate,
+            "near: a stamp that is taken after the tier has answered",
+        ),
+        (
+            Self::NearKeptUnchecked,
+            "near: a row that is kept though its stamp does not hold",
+        ),
+        (
+            Self::NearKeptAfterRefusedFill,
+            "near: a row that is kept though it was not stored",
+        ),
+        (
+            Self::NearKeptOverGap,
+            "near: what was kept before a gap is served after it",
+        ),
+        (Self::BlockUnannounced, "near: blocks are not announced"),
+        (
+            Self::DoneUnannounced,
+            "near: invalidations without a block of their own are not announced",
+        ),
+        (
+            Self::SupersededUnannounced,
+            "near: a put that a later one has overtaken is not announced",
+        ),
+        (
+            Self::OwnWriteUnnoted,
+            "near: a process does not note its own writes",
+        ),
+        (
+            Self::OwnWriteNotedEarly,
+            "near: a process notes its own writes before the tier is asked",
+        ),
     ];
+
+    /// Whose cases it is to be seen in.
+    pub(crate) fn concern(self) -> Concern {
+        match self {
+            Self::HintNotBlocked | Self::HintBelieved => Concern::Index,
+            Self::NearStampedLate
+            | Self::NearKeptUnchecked
+            | Self::NearKeptAfterRefusedFill
+            | Self::NearKeptOverGap
+            | Self::BlockUnannounced
+            | Self::DoneUnannounced
+            | Self::SupersededUnannounced
+            | Self::OwnWriteUnnoted
+            | Self::OwnWriteNotedEarly => Concern::Near,
+            _ => Concern::Row,
+        }
+    }
 
     pub(crate) fn lease(self, cell: &mut Cell, now: Timestamp, request: &Lease) -> Leased {
         if let (Self::LapsedBlockKeepsValue, Some(Stored { entry, .. })) = (self, &mut *cell)

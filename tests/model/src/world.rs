@@ -34,7 +34,7 @@ const TTL_MS: u64 = 100_000_000;
 /// Longer than a lease and a block, shorter than a floor.
 pub(crate) const SHORT_MS: u64 = 11;
 /// Longer than a floor, shorter than the entry of a write that has just begun.
-const FLOOR_MS: u64 = 101;
+pub(crate) const FLOOR_MS: u64 = 101;
 /// Longer than everything but a value's TTL.
 const LONG_MS: u64 = 300;
 
@@ -53,13 +53,15 @@ pub(crate) enum Job {
     RawUpdate,
     /// Raw SQL that leaves the version alone, in a transaction that was told of it.
     RawUpdateInTransaction,
+    /// Raw SQL that raises the version, in a transaction that was told of it.
+    RawRaiseInTransaction,
     /// An update whose transaction is rolled back.
     RollBack,
 }
 
 impl Job {
     /// Whether the key is known, and blocked, before the statement.
-    fn blocks(self) -> bool {
+    pub(crate) fn blocks(self) -> bool {
         !matches!(self, Self::InsertGeneratedKey | Self::RawUpdate)
     }
 }
@@ -91,6 +93,30 @@ pub(crate) enum Start {
     KnownAbsent,
 }
 
+impl Start {
+    pub(crate) fn row_and_cell(self, versioned: bool) -> (Row, Cell) {
+        let (version, kind) = match self {
+            Self::Warm => (Some(3), Some(Kind::Value)),
+            Self::Cold => (Some(3), None),
+            Self::KnownAbsent => (None, Some(Kind::Absent)),
+        };
+        let cell = kind.map(|kind| Stored {
+            entry: Entry {
+                kind,
+                version: version_of(version.filter(|_| versioned).unwrap_or(0)),
+                at: NOW,
+                span_ms: TTL_MS,
+                load_cost_ms: 0,
+                schema: 0,
+                claims: Default::default(),
+                payload: payload(1),
+            },
+            expires_at: NOW.plus_ms(TTL_MS),
+        });
+        (Row { state: 1, version }, cell)
+    }
+}
+
 /// What is explored.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Case {
@@ -107,10 +133,73 @@ pub(crate) struct Case {
 
 /// The row: committed states are numbered, deletes among them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Row {
-    state: u8,
+pub(crate) struct Row {
+    pub(crate) state: u8,
     /// `None` if the row does not exist.
-    version: Option<u64>,
+    pub(crate) version: Option<u64>,
+}
+
+impl Row {
+    /// Carries a statement out that expects this version. Says what the cache is to be told of it,
+    /// and of nothing committed in the error.
+    pub(crate) fn commit(
+        &mut self,
+        job: Job,
+        expected: Option<u64>,
+        versioned: bool,
+        mutation: Mutation,
+    ) -> Result<Publish, Publish> {
+        let state = self.state + 1;
+        let fits = !versioned || self.version == expected;
+        let put = |version, inserted| match versioned {
+            true => Publish::Put {
+                version,
+                state,
+                inserted,
+            },
+            false => Publish::Invalidate { floor: 0 },
+        };
+        let (version, publish) = match (job, self.version) {
+            (Job::RollBack, _) => return Err(Publish::RolledBack),
+            (Job::Update, Some(version)) if fits => (Some(version + 1), put(version + 1, false)),
+            (Job::Delete | Job::DeleteById, Some(version)) if fits || job == Job::DeleteById => {
+                let floor = mutation.floor_of_delete(version);
+                let floor = if versioned { floor } else { 0 };
+                (None, Publish::Deleted { floor, state })
+            }
+            (Job::RawUpdate | Job::RawUpdateInTransaction, version) => {
+                (version, Publish::Invalidate { floor: 0 })
+            }
+            (Job::RawRaiseInTransaction, version) => (
+                version.map(|version| version + 1),
+                Publish::Invalidate { floor: 0 },
+            ),
+            (Job::Insert, None) => (Some(1), put(1, true)),
+            (Job::InsertGeneratedKey, None) => {
+                let floor = u64::from(versioned);
+                (Some(1), Publish::Invalidate { floor })
+            }
+            // The database refuses the duplicate.
+            (Job::Insert | Job::InsertGeneratedKey, Some(_)) => return Err(Publish::RolledBack),
+            (Job::Update | Job::Delete | Job::DeleteById, _) => {
+                return Err(Publish::Invalidate { floor: 0 });
+            }
+        };
+        *self = Self { state, version };
+        Ok(publish)
+    }
+
+    /// What a reader that has read it stores.
+    pub(crate) fn found(self, versioned: bool) -> Found {
+        let value = value(self.state);
+        match self.version {
+            Some(version) => Found::Row {
+                version: version_of(if versioned { version } else { 0 }),
+                value,
+            },
+            None => Found::Absent(value),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -146,6 +235,26 @@ pub(crate) enum Publish {
         state: u8,
     },
     RolledBack,
+}
+
+impl Publish {
+    pub(crate) fn outcome(self) -> Outcome {
+        match self {
+            Self::Put {
+                version,
+                state,
+                inserted,
+            } => Outcome::Put {
+                version: version_of(version),
+                inserted,
+                value: value(state),
+            },
+            Self::Invalidate { floor } | Self::Deleted { floor, .. } => Outcome::Invalidate {
+                floor: version_of(floor),
+            },
+            Self::RolledBack => Outcome::RolledBack,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -210,39 +319,11 @@ impl std::hash::Hash for World {
 
 impl World {
     pub(crate) fn new(case: &'static Case, mutation: Mutation) -> Self {
-        let row = match case.start {
-            Start::Warm | Start::Cold => Row {
-                state: 1,
-                version: Some(3),
-            },
-            Start::KnownAbsent => Row {
-                state: 1,
-                version: None,
-            },
-        };
-        let entry = |kind, version| Entry {
-            kind,
-            version: version_of(version),
-            at: NOW,
-            span_ms: TTL_MS,
-            load_cost_ms: 0,
-            schema: 0,
-            claims: Default::default(),
-            payload: payload(1),
-        };
-        let cell = match case.start {
-            Start::Cold => None,
-            Start::Warm if case.versioned => Some(entry(Kind::Value, 3)),
-            Start::Warm => Some(entry(Kind::Value, 0)),
-            Start::KnownAbsent => Some(entry(Kind::Absent, 0)),
-        };
+        let (row, cell) = case.start.row_and_cell(case.versioned);
         Self {
             case,
             mutation,
-            cell: cell.map(|entry| Stored {
-                entry,
-                expires_at: NOW.plus_ms(TTL_MS),
-            }),
+            cell,
             row,
             writers: vec![Writer::Waiting; case.writers.len()],
             readers: vec![Reader::Waiting; case.readers],
@@ -319,20 +400,9 @@ impl World {
     }
 
     fn fill(&mut self, reader: usize, row: Row) {
-        let value = value(row.state);
-        let found = match row.version {
-            Some(version) => {
-                let version = if self.case.versioned { version } else { 0 };
-                Found::Row {
-                    version: version_of(version),
-                    value,
-                }
-            }
-            None => Found::Absent(value),
-        };
         let request = Fill {
             token: reader_token(reader),
-            found,
+            found: row.found(self.case.versioned),
         };
         let _: Filled = self.mutation.fill(&mut self.cell, NOW, request);
         self.readers[reader] = Reader::Ended;
@@ -353,89 +423,22 @@ impl World {
     }
 
     fn commit(&mut self, writer: usize, expected: Option<u64>) {
-        let state = self.row.state + 1;
-        let versioned = self.case.versioned;
-        let fits = !versioned || self.row.version == expected;
-        let (version, outcome) = match (self.case.writers[writer], self.row.version) {
-            (Job::RollBack, _) => {
-                self.writers[writer] = Writer::Failed(Publish::RolledBack);
-                return;
-            }
-            (Job::Update, Some(version)) if fits => {
-                (Some(version + 1), self.put(version + 1, state, false))
-            }
-            (Job::Delete | Job::DeleteById, Some(version))
-                if fits || self.case.writers[writer] == Job::DeleteById =>
-            {
-                let floor = self.mutation.floor_of_delete(version);
-                (
-                    None,
-                    Publish::Deleted {
-                        floor: if versioned { floor } else { 0 },
-                        state,
-                    },
-                )
-            }
-            (Job::RawUpdate | Job::RawUpdateInTransaction, version) => {
-                (version, Publish::Invalidate { floor: 0 })
-            }
-            (Job::Insert, None) => (Some(1), self.put(1, state, true)),
-            (Job::InsertGeneratedKey, None) => (
-                Some(1),
-                Publish::Invalidate {
-                    floor: u64::from(versioned),
-                },
-            ),
-            (Job::Insert | Job::InsertGeneratedKey, Some(_)) => {
-                // The database refuses the duplicate.
-                self.writers[writer] = Writer::Failed(Publish::RolledBack);
-                return;
-            }
-            (Job::Update | Job::Delete | Job::DeleteById, _) => {
-                self.writers[writer] = Writer::Failed(Publish::Invalidate { floor: 0 });
-                return;
-            }
+        let (job, versioned) = (self.case.writers[writer], self.case.versioned);
+        self.writers[writer] = match self.row.commit(job, expected, versioned, self.mutation) {
+            Ok(outcome) => Writer::Committed {
+                state: self.row.state,
+                outcome,
+                acknowledged: false,
+            },
+            Err(outcome) => Writer::Failed(outcome),
         };
-        self.row = Row { state, version };
-        self.writers[writer] = Writer::Committed {
-            state,
-            outcome,
-            acknowledged: false,
-        };
-    }
-
-    fn put(&self, version: u64, state: u8, inserted: bool) -> Publish {
-        if self.case.versioned {
-            Publish::Put {
-                version,
-                state,
-                inserted,
-            }
-        } else {
-            Publish::Invalidate { floor: 0 }
-        }
     }
 
     fn done(&mut self, writer: usize, publish: Publish) {
-        let outcome = match publish {
-            Publish::Put {
-                version,
-                state,
-                inserted,
-            } => Outcome::Put {
-                version: version_of(version),
-                inserted,
-                value: value(state),
-            },
-            Publish::Invalidate { floor } | Publish::Deleted { floor, .. } => Outcome::Invalidate {
-                floor: version_of(floor),
-            },
-            Publish::RolledBack => Outcome::RolledBack,
-        };
         let request = Done {
             token: writer_token(writer),
             keep_ms: KEEP_MS,
-            outcome,
+            outcome: publish.outcome(),
         };
         self.mutation.done(&mut self.cell, NOW, request, publish);
     }

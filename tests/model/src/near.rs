@@ -1,0 +1,653 @@
+//! One row, its cache entry, everyone who writes it, and a process that keeps it near.
+//!
+//! The entry is handled by the shipped state machine; what the scripts announce is restated here,
+//! and `tests/coherence/differential.rs` holds the scripts to the same. Readers of one process keep
+//! near what the entry holds, or what they have stored there, if their stamp still holds; nothing
+//! is ever too old for that. What ends it is, in the cases of *another* process, an announcement,
+//! which arrives in its order, whenever it likes, or is lost with the connection; in those of the
+//! *writers'* process, only that a write has been acknowledged, because what else it hears could
+//! only end more.
+//!
+//! What is checked in every state:
+//!
+//! - another process serves nothing near that is older than a write of which the tier was told, once
+//!   nothing that the tier announced of it is on its way: from the commit on, so also if the writer
+//!   dies then; where a write may commit after its block has gone, from the acknowledgement on;
+//! - the writers' process serves nothing near that is older than what it has acknowledged.
+
+use std::fmt;
+
+use cached_repo::internals::{
+    Version,
+    state::{
+        Block, Blocked, Cell, Done, Fill, Filled, Lease, Leased, Outcome, Published, Stored, Want,
+    },
+};
+
+use crate::{
+    explore::System,
+    mutation::Mutation,
+    world::{
+        BLOCK_MS, FLOOR_MS, Faults, Job, KEEP_MS, LEASE_MS, NOW, Publish, Row, SHORT_MS, Start,
+        age, reader_token, serve, writer_token,
+    },
+};
+
+/// Whose near cache it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whose {
+    Writers,
+    Another,
+}
+
+/// What is explored.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Case {
+    pub(crate) name: &'static str,
+    pub(crate) whose: Whose,
+    pub(crate) start: Start,
+    pub(crate) versioned: bool,
+    pub(crate) writers: &'static [Job],
+    pub(crate) readers: usize,
+    pub(crate) faults: Faults,
+    /// A block may arrive late or never, and its write goes on.
+    pub(crate) lost_blocks: bool,
+    /// Whether readers load over a value that is still good, too.
+    pub(crate) refreshes: bool,
+    /// How often the connection that listens breaks.
+    pub(crate) gaps: u8,
+    /// Whether a write counts from its commit on, not only once it is acknowledged.
+    pub(crate) from_commit: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Writer {
+    Waiting,
+    InFlight {
+        expected: Option<u64>,
+        left_ms: u64,
+        /// Whether it knows that its block stands.
+        held: bool,
+    },
+    /// The SQL is over; the tier is told next.
+    Finished(Publish),
+    /// Acknowledged; what the tier was sent may still arrive, and will be followed by this floor.
+    Owing {
+        sent: Option<Publish>,
+        floor: u64,
+    },
+    Ended,
+}
+
+/// What others may know of a write.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+struct Write {
+    /// The state that it committed.
+    state: Option<u8>,
+    acknowledged: bool,
+    /// The tier has been told of it, and so announces it.
+    announced: bool,
+    /// Its block may still arrive.
+    late_block: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Reader {
+    Waiting,
+    Stamped {
+        holds: bool,
+    },
+    /// Has read this state; only by mistake without a stamp by now.
+    Unstamped {
+        state: u8,
+    },
+    /// Keeps this state near next, if its stamp still holds.
+    Keeping {
+        state: u8,
+    },
+    Missed,
+    Selecting,
+    Selected {
+        row: Row,
+    },
+    Filling {
+        row: Row,
+        holds: bool,
+    },
+    Ended,
+}
+
+/// What another process hears.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Bus {
+    Hears,
+    /// Not any more, and it has not noticed; these writes it has missed.
+    Broken {
+        missed: Vec<u8>,
+    },
+    Deaf,
+    /// It is sent what is announced, and does not trust that yet.
+    Subscribed,
+}
+
+/// One event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    Stamp(usize),
+    Get(usize),
+    StampLate(usize),
+    Keep(usize),
+    AskForLease(usize),
+    /// Asks for the right to load over a value that is still good.
+    AskForRefresh(usize),
+    Select(usize),
+    StampFill(usize),
+    Fill(usize),
+    Block(usize),
+    /// The tier gives no answer, and the write goes on.
+    LoseBlock(usize),
+    LateBlock(usize),
+    Commit(usize),
+    Done(usize),
+    /// Acknowledges a write of which the tier could not be told.
+    Owe(usize),
+    LateDone(usize),
+    Replay(usize),
+    Hear,
+    Break,
+    NoticeBreak,
+    Subscribe,
+    HearAgain,
+    ShortPause,
+    FloorPause,
+    Evict,
+}
+
+#[derive(Clone)]
+pub(crate) struct World {
+    case: &'static Case,
+    mutation: Mutation,
+    cell: Cell,
+    row: Row,
+    writers: Vec<Writer>,
+    writes: Vec<Write>,
+    readers: Vec<Reader>,
+    near: Option<u8>,
+    bus: Bus,
+    /// The writes whose announcements are on their way.
+    on_its_way: Vec<u8>,
+    faults: Faults,
+    gaps: u8,
+}
+
+impl std::hash::Hash for World {
+    fn hash<H: std::hash::Hasher>(&self, hasher: &mut H) {
+        (&self.cell, &self.row, &self.writers, &self.writes).hash(hasher);
+        (&self.readers, self.near, &self.bus, &self.on_its_way).hash(hasher);
+        (&self.faults, self.gaps).hash(hasher);
+    }
+}
+
+impl World {
+    pub(crate) fn new(case: &'static Case, mutation: Mutation) -> Self {
+        let (row, cell) = case.start.row_and_cell(case.versioned);
+        Self {
+            case,
+            mutation,
+            cell,
+            row,
+            writers: vec![Writer::Waiting; case.writers.len()],
+            writes: vec![Write::default(); case.writers.len()],
+            readers: vec![Reader::Waiting; case.readers],
+            near: None,
+            bus: Bus::Hears,
+            on_its_way: Vec::new(),
+            faults: case.faults,
+            gaps: case.gaps,
+        }
+    }
+
+    /// What a reader is given near right now.
+    fn served_near(&self) -> Option<u8> {
+        // What its process owes is not read near.
+        let distrusts = self.case.whose == Whose::Writers
+            && (self.writers.iter()).any(|writer| matches!(writer, Writer::Owing { .. }));
+        self.near.filter(|_| self.hears() && !distrusts)
+    }
+
+    /// Whether what is served near must not be older than this write.
+    fn binds(&self, writer: usize) -> bool {
+        let write = self.writes[writer];
+        if self.case.whose == Whose::Writers {
+            return write.acknowledged;
+        }
+        let number = &(writer as u8);
+        let unheard = self.on_its_way.contains(number)
+            || matches!(&self.bus, Bus::Broken { missed } if missed.contains(number));
+        let counts = write.acknowledged || self.case.from_commit;
+        write.announced && counts && !unheard
+    }
+
+    /// The change is known in the process whose near cache this is.
+    fn raise_generation(&mut self) {
+        self.near = None;
+        if self.mutation == Mutation::NearKeptUnchecked {
+            return;
+        }
+        for reader in &mut self.readers {
+            match reader {
+                Reader::Stamped { holds } | Reader::Filling { holds, .. } => *holds = false,
+                Reader::Keeping { .. } => *reader = Reader::Ended,
+                _ => {}
+            }
+        }
+    }
+
+    /// Whether it takes itself to hear of every change.
+    fn hears(&self) -> bool {
+        matches!(self.bus, Bus::Hears | Bus::Broken { .. })
+    }
+
+    fn announce(&mut self, writer: usize) {
+        if self.case.whose == Whose::Writers {
+            return;
+        }
+        match &mut self.bus {
+            Bus::Hears | Bus::Subscribed => self.on_its_way.push(writer as u8),
+            Bus::Broken { missed } if !missed.contains(&(writer as u8)) => {
+                missed.push(writer as u8);
+                missed.sort_unstable();
+            }
+            Bus::Broken { .. } | Bus::Deaf => {}
+        }
+    }
+
+    fn read(&mut self, at: usize) {
+        let mutation = self.mutation;
+        let holding = |state, holds| match holds {
+            true => Reader::Keeping { state },
+            false => Reader::Ended,
+        };
+        self.readers[at] = match self.readers[at] {
+            Reader::Waiting => Reader::Stamped {
+                holds: self.hears(),
+            },
+            Reader::Stamped { holds } => {
+                match self.cell.as_ref().and_then(|held| serve(&held.entry)) {
+                    Some(state) if mutation == Mutation::NearStampedLate => {
+                        Reader::Unstamped { state }
+                    }
+                    Some(state) => holding(state, holds),
+                    None => Reader::Missed,
+                }
+            }
+            Reader::Unstamped { state } => holding(state, self.hears()),
+            Reader::Keeping { state } => {
+                self.near = Some(state);
+                Reader::Ended
+            }
+            Reader::Missed => self.lease(at, Want::Value),
+            Reader::Selecting => Reader::Selected { row: self.row },
+            Reader::Selected { row } => Reader::Filling {
+                row,
+                holds: self.hears(),
+            },
+            Reader::Filling { row, holds } => {
+                let request = Fill {
+                    token: reader_token(at),
+                    found: row.found(self.case.versioned),
+                };
+                let filled = mutation.fill(&mut self.cell, NOW, request);
+                let stored =
+                    filled == Filled::Stored || mutation == Mutation::NearKeptAfterRefusedFill;
+                holding(row.state, stored && holds)
+            }
+            Reader::Ended => Reader::Ended,
+        };
+    }
+
+    fn lease(&mut self, at: usize, want: Want) -> Reader {
+        let request = Lease {
+            token: reader_token(at),
+            lease_ms: LEASE_MS,
+            floor: Version::ZERO,
+            want,
+        };
+        match self.mutation.lease(&mut self.cell, NOW, &request) {
+            Leased::Granted => Reader::Selecting,
+            Leased::Wait => self.readers[at],
+            // Neither is kept.
+            Leased::Hit(_) | Leased::Blocked => Reader::Ended,
+        }
+    }
+
+    /// The block arrives at the tier.
+    fn block(&mut self, writer: usize) -> Blocked {
+        let request = Block {
+            token: writer_token(writer),
+            block_ms: BLOCK_MS,
+            keep_ms: KEEP_MS,
+        };
+        let blocked = self.mutation.block(&mut self.cell, NOW, &request);
+        if blocked == Blocked::Held {
+            self.writes[writer].announced = true;
+            if self.mutation != Mutation::BlockUnannounced {
+                self.announce(writer);
+            }
+        }
+        blocked
+    }
+
+    fn commit(&mut self, writer: usize) {
+        let (expected, held) = match self.writers[writer] {
+            Writer::InFlight { expected, held, .. } => (expected, held),
+            _ => (None, true),
+        };
+        let (job, versioned) = (self.case.writers[writer], self.case.versioned);
+        let committed = self.row.commit(job, expected, versioned, self.mutation);
+        let publish = match committed {
+            // Without a block of its own that it knows of it puts nothing.
+            Ok(Publish::Put { version, .. }) if !held => Publish::Invalidate { floor: version },
+            Ok(publish) | Err(publish) => publish,
+        };
+        if committed.is_ok() {
+            self.writes[writer].state = Some(self.row.state);
+        }
+        self.writers[writer] = Writer::Finished(publish);
+        if self.mutation == Mutation::OwnWriteNotedEarly && self.case.whose == Whose::Writers {
+            self.raise_generation();
+        }
+    }
+
+    /// What became of a write arrives at the tier.
+    fn done(&mut self, writer: usize, publish: Publish) {
+        let token = writer_token(writer);
+        let mut claims = (self.cell.iter()).flat_map(|held| held.entry.claims.writers());
+        let stands = claims.any(|claim| {
+            (claim.token == token || claim.token == token.voided()) && claim.until > NOW
+        });
+        let request = Done {
+            token,
+            keep_ms: KEEP_MS,
+            outcome: publish.outcome(),
+        };
+        let published = self.mutation.done(&mut self.cell, NOW, request, publish);
+        self.writes[writer].announced = true;
+        // A block that stands was announced, and nobody could read the row here since.
+        let announces = match published {
+            Published::RolledBack => false,
+            Published::Superseded => self.mutation != Mutation::SupersededUnannounced,
+            Published::Put | Published::Invalidated => self.mutation != Mutation::DoneUnannounced,
+        };
+        if announces && !stands {
+            self.announce(writer);
+        }
+    }
+
+    /// The tier has answered, or is no longer waited for: the near cache is told, then whoever
+    /// wrote.
+    fn acknowledge(&mut self, writer: usize) {
+        let noted = !matches!(
+            self.mutation,
+            Mutation::OwnWriteUnnoted | Mutation::OwnWriteNotedEarly
+        );
+        if self.case.whose == Whose::Writers && noted {
+            self.raise_generation();
+        }
+        let write = &mut self.writes[writer];
+        write.acknowledged = write.state.is_some();
+    }
+
+    fn pause(&mut self, ms: u64) {
+        age(&mut self.cell, ms);
+        for writer in &mut self.writers {
+            if let Writer::InFlight { left_ms, .. } = writer {
+                *left_ms = left_ms.saturating_sub(ms);
+            }
+        }
+    }
+
+    fn steps_of_reader(&self, at: usize, steps: &mut Vec<Step>) {
+        if self.readers[at] == Reader::Waiting && self.case.refreshes {
+            steps.push(Step::AskForRefresh(at));
+        }
+        steps.push(match self.readers[at] {
+            Reader::Waiting => Step::Stamp(at),
+            Reader::Stamped { .. } => Step::Get(at),
+            Reader::Unstamped { .. } => Step::StampLate(at),
+            Reader::Keeping { .. } => Step::Keep(at),
+            Reader::Missed => Step::AskForLease(at),
+            Reader::Selecting => Step::Select(at),
+            Reader::Selected { .. } => Step::StampFill(at),
+            Reader::Filling { .. } => Step::Fill(at),
+            Reader::Ended => return,
+        });
+    }
+
+    fn steps_of_writer(&self, at: usize, steps: &mut Vec<Step>) {
+        let blocks = self.case.writers[at].blocks();
+        match self.writers[at] {
+            Writer::Waiting if !blocks => steps.push(Step::Commit(at)),
+            Writer::Waiting => {
+                steps.push(Step::Block(at));
+                steps.extend(self.case.lost_blocks.then_some(Step::LoseBlock(at)));
+            }
+            Writer::InFlight { left_ms, .. } => {
+                if left_ms > 0 || self.faults.late_commit {
+                    steps.push(Step::Commit(at));
+                }
+            }
+            Writer::Finished(_) => {
+                steps.push(Step::Done(at));
+                let committed = self.writes[at].state.is_some();
+                if committed && self.faults.late_done && blocks {
+                    steps.push(Step::Owe(at));
+                }
+            }
+            Writer::Owing { sent, .. } => {
+                steps.extend(sent.map(|_| Step::LateDone(at)));
+                steps.push(Step::Replay(at));
+            }
+            Writer::Ended => {}
+        }
+        if self.writes[at].late_block {
+            steps.push(Step::LateBlock(at));
+        }
+    }
+
+    fn steps_of_bus(&self, steps: &mut Vec<Step>) {
+        if !self.on_its_way.is_empty() {
+            steps.push(Step::Hear);
+        }
+        match self.bus {
+            Bus::Hears if self.gaps > 0 => steps.push(Step::Break),
+            Bus::Hears => {}
+            Bus::Broken { .. } => steps.push(Step::NoticeBreak),
+            Bus::Deaf => steps.push(Step::Subscribe),
+            Bus::Subscribed => steps.push(Step::HearAgain),
+        }
+    }
+
+    fn take_writer(&mut self, step: Step) {
+        match step {
+            Step::Block(writer) => {
+                let held = self.block(writer) == Blocked::Held;
+                self.begin(writer, held);
+            }
+            Step::LoseBlock(writer) => {
+                self.writes[writer].late_block = true;
+                self.begin(writer, false);
+            }
+            Step::LateBlock(writer) => {
+                self.writes[writer].late_block = false;
+                self.block(writer);
+            }
+            Step::Commit(writer) => self.commit(writer),
+            Step::Done(writer) => {
+                if let Writer::Finished(publish) = self.writers[writer] {
+                    self.done(writer, publish);
+                    self.acknowledge(writer);
+                    self.writers[writer] = Writer::Ended;
+                }
+            }
+            Step::Owe(writer) => {
+                if let Writer::Finished(publish) = self.writers[writer] {
+                    let floor = match publish.outcome() {
+                        Outcome::Put { version, .. } => version,
+                        Outcome::Invalidate { floor } => floor,
+                        Outcome::RolledBack => Version::ZERO,
+                    };
+                    self.acknowledge(writer);
+                    self.writers[writer] = Writer::Owing {
+                        sent: Some(publish),
+                        floor: floor.get(),
+                    };
+                }
+            }
+            Step::LateDone(writer) => {
+                if let Writer::Owing { sent, .. } = &mut self.writers[writer]
+                    && let Some(publish) = sent.take()
+                {
+                    self.done(writer, publish);
+                }
+            }
+            Step::Replay(writer) => {
+                if let Writer::Owing { floor, .. } = self.writers[writer] {
+                    self.done(writer, Publish::Invalidate { floor });
+                    self.acknowledge(writer);
+                    self.writers[writer] = Writer::Ended;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn begin(&mut self, writer: usize, held: bool) {
+        self.writers[writer] = Writer::InFlight {
+            expected: self.row.version,
+            left_ms: BLOCK_MS,
+            held,
+        };
+    }
+
+    fn take_bus(&mut self, step: Step) {
+        match step {
+            Step::Hear => {
+                self.on_its_way.remove(0);
+                self.raise_generation();
+            }
+            Step::Break => {
+                self.gaps -= 1;
+                let mut missed = std::mem::take(&mut self.on_its_way);
+                missed.sort_unstable();
+                missed.dedup();
+                self.bus = Bus::Broken { missed };
+            }
+            Step::NoticeBreak => {
+                let kept = self.near;
+                self.raise_generation();
+                if self.mutation == Mutation::NearKeptOverGap {
+                    self.near = kept;
+                }
+                self.bus = Bus::Deaf;
+            }
+            Step::Subscribe => self.bus = Bus::Subscribed,
+            Step::HearAgain => self.bus = Bus::Hears,
+            _ => {}
+        }
+    }
+}
+
+impl System for World {
+    type Step = Step;
+
+    fn steps(&self) -> Vec<Step> {
+        let mut steps = Vec::with_capacity(12);
+        for at in 0..self.readers.len() {
+            // Readers are alike: only the first of those that wait may begin.
+            let earlier_waits = self.readers[..at].contains(&Reader::Waiting);
+            if self.readers[at] != Reader::Waiting || !earlier_waits {
+                self.steps_of_reader(at, &mut steps);
+            }
+        }
+        for at in 0..self.writers.len() {
+            self.steps_of_writer(at, &mut steps);
+        }
+        self.steps_of_bus(&mut steps);
+        if self.faults.short_pauses > 0 {
+            steps.push(Step::ShortPause);
+        }
+        if self.faults.floor_pauses > 0 {
+            steps.push(Step::FloorPause);
+        }
+        if self.faults.evictions > 0 && self.cell.is_some() {
+            steps.push(Step::Evict);
+        }
+        steps
+    }
+
+    fn take(&mut self, step: Step) {
+        match step {
+            Step::Stamp(at)
+            | Step::Get(at)
+            | Step::StampLate(at)
+            | Step::Keep(at)
+            | Step::AskForLease(at)
+            | Step::Select(at)
+            | Step::StampFill(at)
+            | Step::Fill(at) => self.read(at),
+            Step::AskForRefresh(at) => self.readers[at] = self.lease(at, Want::Refresh),
+            Step::Hear | Step::Break | Step::NoticeBreak | Step::Subscribe | Step::HearAgain => {
+                self.take_bus(step);
+            }
+            Step::ShortPause => {
+                self.faults.short_pauses -= 1;
+                self.pause(SHORT_MS);
+            }
+            Step::FloorPause => {
+                self.faults.floor_pauses -= 1;
+                self.pause(FLOOR_MS);
+            }
+            Step::Evict => {
+                self.faults.evictions -= 1;
+                self.cell = None;
+            }
+            _ => self.take_writer(step),
+        }
+    }
+
+    fn violation(&self) -> Option<String> {
+        let served = self.served_near()?;
+        let newer = (0..self.writes.len())
+            .filter(|writer| self.binds(*writer))
+            .filter_map(|writer| self.writes[writer].state)
+            .find(|state| *state > served)?;
+        let known = match self.case.whose {
+            Whose::Writers => "acknowledged by the same process",
+            Whose::Another => "no longer on its way",
+        };
+        Some(format!(
+            "state {served} is served near while state {newer} is {known}"
+        ))
+    }
+}
+
+impl fmt::Display for World {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.cell {
+            None => write!(f, "cache: nothing")?,
+            Some(Stored { entry, .. }) => {
+                let kind = char::from(entry.to_bytes()[0]);
+                let (version, state) = (entry.version.get(), entry.payload.first());
+                let writers = entry.claims.writers().len();
+                write!(f, "cache: {kind} {version} {state:?} writers {writers}")?;
+            }
+        }
+        let (near, row, bus, on_its_way) = (self.near, self.row, &self.bus, &self.on_its_way);
+        write!(
+            f,
+            "; database: state {} version {:?}; near: {near:?}; {bus:?}, on its way {on_its_way:?}",
+            row.state, row.version
+        )
+    }
+}
