@@ -9,6 +9,7 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry},
+    mem,
     sync::Arc,
 };
 
@@ -18,6 +19,7 @@ use tokio::time::Instant;
 use super::{
     Query, Row, Seen, load_cost_ms,
     place::{Answer, Tenure},
+    select::MAX_KEYS_PER_STATEMENT,
     wanted,
 };
 use crate::{
@@ -100,8 +102,11 @@ impl<M: CachedEntity> Many<'_, M> {
                 Err(reason) => missed.push(Missed { query, at, reason }),
             }
         }
-        if !missed.is_empty() {
-            self.load(missed, &mut rows).await?;
+        // A statement's worth at a time: a lease for more would lapse before its row is stored.
+        while !missed.is_empty() {
+            let later = missed.split_off(missed.len().min(MAX_KEYS_PER_STATEMENT));
+            let part = mem::replace(&mut missed, later);
+            self.load(part, &mut rows).await?;
         }
         Ok(rows)
     }

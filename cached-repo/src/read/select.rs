@@ -23,7 +23,7 @@ use crate::{
 
 /// What every database takes as parameters of one statement, with room to spare, whatever the
 /// number of columns in a key.
-const MAX_KEYS_PER_STATEMENT: usize = 1_000;
+pub(super) const MAX_KEYS_PER_STATEMENT: usize = 1_000;
 
 impl<M: CachedEntity> EntityState<M> {
     /// The row with this key.

@@ -326,19 +326,20 @@ async fn setting_count(world: &World) -> usize {
         .len()
 }
 
-/// Goal: each operation on Redis has its own time, however many one call needs: a cold find of
-/// 30,000 rows is some 60,000 of them, and none is given up.
+/// Goal: a list of many statements' worth of keys is cached whole: no lease lapses, and no operation
+/// on Redis is given up, because there are so many others.
 #[tokio::test]
 async fn a_very_long_list_of_keys_is_cached_whole() {
     use cached_repo_tests::{Backend, Tier};
-    const ROWS: i32 = 30_000;
+    const ROWS: i32 = 10_000;
     let world = World::new(Backend::Sqlite, Tier::Redis).await;
     world.create_table(counter::Entity).await;
+    // Enough for one part, not for all of them.
     let db = world
-        .db_with(|config| config.cache_timeout = std::time::Duration::from_millis(400))
+        .db_with(|config| config.lease = std::time::Duration::from_secs(1))
         .await;
     let counters = counter::Repository::new(&db);
-    let rows = "WITH RECURSIVE n(id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM n WHERE id < 30000)";
+    let rows = "WITH RECURSIVE n(id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM n WHERE id < 10000)";
     let insert = format!("INSERT INTO counter (id, value, version) {rows} SELECT id, id, 1 FROM n");
     world.raw(&insert).await;
     for source in [Source::Database, Source::Shared] {
@@ -349,5 +350,4 @@ async fn a_very_long_list_of_keys_is_cached_whole() {
         settled(&db).await;
     }
     assert_eq!(db.connection_stats().timeouts, 0);
-    assert_eq!(db.pending_invalidations(), 0);
 }
