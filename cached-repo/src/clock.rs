@@ -28,8 +28,55 @@ impl Clock {
         }
     }
 
+    /// The moment it is, for whom a timestamp would be too dear.
+    #[inline]
+    pub(crate) fn moment(&self) -> Moment {
+        Moment::START.plus(self.origin.elapsed())
+    }
+
     pub(crate) fn now(&self) -> Timestamp {
         let now = self.origin_since_epoch + self.origin.elapsed();
         Timestamp::from_millis(u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+/// A moment of this process, in nanoseconds since its clock was started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Moment(u64);
+
+impl Moment {
+    /// When the clock was started.
+    pub(crate) const START: Self = Self(0);
+    /// Later than any.
+    pub(crate) const NEVER: Self = Self(u64::MAX);
+
+    #[cfg_attr(
+        not(any(test, feature = "redis")),
+        expect(dead_code, reason = "only the bus tells others a moment")
+    )]
+    pub(crate) const fn from_nanos(nanos: u64) -> Self {
+        Self(nanos)
+    }
+
+    pub(crate) const fn as_nanos(self) -> u64 {
+        self.0
+    }
+
+    #[inline]
+    pub(crate) const fn plus(self, duration: Duration) -> Self {
+        let seconds = duration.as_secs().saturating_mul(1_000_000_000);
+        let nanos = seconds.saturating_add(duration.subsec_nanos() as u64);
+        Self(self.0.saturating_add(nanos))
+    }
+
+    /// The moment so much earlier, at the earliest the start.
+    pub(crate) fn minus(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(Self::START.plus(duration).0))
+    }
+
+    /// How long `earlier` lies back, zero if it does not.
+    #[inline]
+    pub(crate) const fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 }

@@ -21,10 +21,10 @@ pub(crate) use self::witness::Witness;
 use crate::{
     CachedEntity, Id,
     cached::{Cached, Provenance, Source},
-    clock::Clock,
+    clock::{Clock, Moment},
     config::Config,
-    protocol::{Key, Timestamp},
-    read::{Row, ms},
+    protocol::Key,
+    read::Row,
 };
 
 /// What an entry costs besides its row, its key and [`Item`], roughly.
@@ -92,7 +92,7 @@ impl<M: CachedEntity> fmt::Debug for NearOptions<M> {
 /// The near cache of one entity.
 pub(crate) struct NearCache<M: CachedEntity> {
     shelf: Box<dyn Shelf<M>>,
-    ttl_ms: u64,
+    ttl: Duration,
     stamps: Arc<Stamps>,
     clock: Clock,
 }
@@ -114,7 +114,7 @@ impl<M: CachedEntity> NearCache<M> {
         let default = NearCapacity::Entries(config.near_capacity);
         Self {
             shelf: (options.open)(options.capacity.unwrap_or(default)),
-            ttl_ms: ms(options.ttl.unwrap_or(config.near_ttl)),
+            ttl: options.ttl.unwrap_or(config.near_ttl),
             stamps: Arc::clone(stamps),
             clock,
         }
@@ -124,7 +124,7 @@ impl<M: CachedEntity> NearCache<M> {
     #[inline]
     pub(crate) fn get(&self, id: &Id<M>) -> Option<Row<M>> {
         let item = self.shelf.get(id)?;
-        let now = self.clock.now();
+        let now = self.clock.moment();
         if now >= item.until || !self.stamps.hold(item.stamp, now) {
             return None;
         }
@@ -152,18 +152,17 @@ impl<M: CachedEntity> NearCache<M> {
         encoded_bytes: usize,
         life: Life,
     ) {
-        let left_ms = ms(life.left).min(self.ttl_ms);
-        let now = self.clock.now();
-        if left_ms == 0 || !self.stamps.hold(stamp, now) {
+        let left = life.left.min(self.ttl);
+        let now = self.clock.moment();
+        if left.is_zero() || !self.stamps.hold(stamp, now) {
             return;
         }
-        let since = now.as_millis().saturating_sub(ms(life.age));
         let fixed = size_of::<Id<M>>() + size_of::<Item<M>>() + size_of::<M>();
         let item = Item {
             row,
             stamp,
-            since: Timestamp::from_millis(since),
-            until: now.plus_ms(left_ms),
+            since: now.minus(life.age),
+            until: now.plus(left),
             bytes: OVERHEAD_BYTES + (fixed + encoded_bytes) as u64,
         };
         self.shelf.put(id, item);
@@ -181,8 +180,8 @@ struct Item<M> {
     row: Option<Arc<M>>,
     stamp: Stamp,
     /// Since when the shared tier has it.
-    since: Timestamp,
-    until: Timestamp,
+    since: Moment,
+    until: Moment,
     bytes: u64,
 }
 

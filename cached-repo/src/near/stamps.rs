@@ -21,7 +21,8 @@ use std::sync::{
 use quick_cache::DefaultHashBuilder;
 
 use crate::{
-    protocol::{Key, Timestamp},
+    clock::Moment,
+    protocol::Key,
     tier::{Changed, Listener},
 };
 
@@ -32,8 +33,8 @@ const GENERATIONS: usize = 1 << 16;
 pub(crate) struct Stamps {
     /// Even while there is someone who hears changes; different after anything may have changed.
     epoch: AtomicU64,
-    /// Until when what they heard is good for, in milliseconds of the process's clock.
-    until_ms: AtomicU64,
+    /// Until when what they heard is good for: a [`Moment`].
+    until: AtomicU64,
     /// Nobody has any before the first stamp.
     generations: OnceLock<Box<[AtomicU32]>>,
     hasher: DefaultHashBuilder,
@@ -52,7 +53,7 @@ impl Stamps {
     pub(crate) fn new() -> Self {
         Self {
             epoch: AtomicU64::new(1),
-            until_ms: AtomicU64::new(0),
+            until: AtomicU64::new(Moment::START.as_nanos()),
             generations: OnceLock::new(),
             hasher: DefaultHashBuilder::default(),
         }
@@ -76,11 +77,11 @@ impl Stamps {
     /// Whether nothing has been heard to change since the stamp was taken, and all that has changed
     /// was heard.
     #[inline]
-    pub(crate) fn hold(&self, stamp: Stamp, now: Timestamp) -> bool {
+    pub(crate) fn hold(&self, stamp: Stamp, now: Moment) -> bool {
         let Some(generations) = self.generations.get() else {
             return false;
         };
-        now.as_millis() < self.until_ms.load(Ordering::Acquire)
+        now.as_nanos() < self.until.load(Ordering::Acquire)
             && self.epoch.load(Ordering::Acquire) == stamp.epoch
             && generations[stamp.slot as usize].load(Ordering::Acquire) == stamp.generation
     }
@@ -103,8 +104,8 @@ impl Listener for Stamps {
         }
     }
 
-    fn hears(&self, until: Timestamp) {
-        self.until_ms.fetch_max(until.as_millis(), Ordering::AcqRel);
+    fn hears(&self, until: Moment) {
+        self.until.fetch_max(until.as_nanos(), Ordering::AcqRel);
         let on = |epoch: u64| (!epoch.is_multiple_of(2)).then_some(epoch + 1);
         // Even already: nothing has been missed.
         let _ = self
@@ -130,8 +131,8 @@ mod tests {
     use super::*;
     use crate::protocol::KeySpace;
 
-    const NOW: Timestamp = Timestamp::from_millis(1_000);
-    const LATER: Timestamp = Timestamp::from_millis(2_000);
+    const NOW: Moment = Moment::from_nanos(1_000);
+    const LATER: Moment = Moment::from_nanos(2_000);
 
     fn key(id: i64) -> Key {
         KeySpace::new("test", "row").row(id)
@@ -190,7 +191,7 @@ mod tests {
         assert!(!stamps.hold(stamp, LATER));
         stamps.hears(NOW);
         assert!(!stamps.hold(stamp, LATER), "an old word changes nothing");
-        stamps.hears(LATER.plus_ms(1));
+        stamps.hears(Moment::from_nanos(2_001));
         assert!(stamps.hold(stamp, LATER));
     }
 

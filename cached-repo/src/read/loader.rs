@@ -23,7 +23,7 @@ use super::Flown;
 use crate::{CachedEntity, Id, ReadError, db::EntityState, protocol::Key, session::Scope};
 
 /// Statements that load rows of one entity at the same time.
-const MOST_STATEMENTS: usize = 4;
+const MOST_STATEMENTS: usize = 2;
 /// Rows that one of them asks for.
 const MOST_ROWS: usize = 256;
 

@@ -103,19 +103,6 @@ enum Reload {
     Yes,
 }
 
-/// Reads a row, from the nearest place that may be trusted.
-pub(crate) async fn find<M: CachedEntity>(
-    state: &Arc<EntityState<M>>,
-    scope: &Scope,
-    id: Id<M>,
-    policy: ReadPolicy,
-) -> Flown<M> {
-    match state.find_near(scope, &id, &policy) {
-        Some(row) => Ok(row),
-        None => Query::new(state, scope, id, policy).find().await,
-    }
-}
-
 impl<M: CachedEntity> Query<M> {
     pub(crate) fn new(
         state: &Arc<EntityState<M>>,

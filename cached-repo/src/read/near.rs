@@ -19,9 +19,9 @@ use crate::{
 };
 
 impl<M: CachedEntity> EntityState<M> {
-    /// What the near cache knows of a row.
+    /// What the near cache knows of a row: asked before anything else.
     #[inline]
-    pub(super) fn find_near(
+    pub(crate) fn find_near(
         &self,
         scope: &Scope,
         id: &Id<M>,

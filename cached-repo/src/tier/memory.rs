@@ -13,7 +13,7 @@ use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter, unsyn
 
 use super::{Held, Listener, Reply, Tier};
 use crate::{
-    clock::Clock,
+    clock::{Clock, Moment},
     protocol::{
         Key, Kind, Timestamp,
         state::{self, Block, Blocked, Cell, Done, Fill, Filled, Lease, Leased, Published, Stored},
@@ -151,7 +151,7 @@ impl Tier for MemoryTier {
 
     /// Nobody else can change anything here.
     fn listen(&self, listener: Arc<dyn Listener>) {
-        listener.hears(Timestamp::from_millis(u64::MAX));
+        listener.hears(Moment::NEVER);
     }
 }
 

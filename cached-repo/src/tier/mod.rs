@@ -19,9 +19,12 @@ use futures_util::{
     stream,
 };
 
-use crate::protocol::{
-    Entry, Key, Timestamp,
-    state::{Block, Blocked, Done, Fill, Filled, Lease, Leased, Published},
+use crate::{
+    clock::Moment,
+    protocol::{
+        Entry, Key, Timestamp,
+        state::{Block, Blocked, Done, Fill, Filled, Lease, Leased, Published},
+    },
 };
 
 /// What reading a key gave.
@@ -128,9 +131,9 @@ pub(crate) trait Listener: Send + Sync {
     /// Something may have changed.
     fn hear(&self, changed: Changed<'_>);
 
-    /// Until then, by the process's clock, what has changed counts as heard. Some may have been
+    /// Until then what has changed counts as heard. Some may have been
     /// missed before if this is the first word, or the first after [`deaf`](Self::deaf).
-    fn hears(&self, until: Timestamp);
+    fn hears(&self, until: Moment);
 
     /// Changes may have gone unheard, and may from now on.
     #[cfg_attr(

@@ -29,8 +29,8 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::lane::Lane;
 use crate::{
-    protocol::{Timestamp, Token},
-    read::ms,
+    clock::Moment,
+    protocol::Token,
     tier::{Changed, Listener},
 };
 
@@ -181,7 +181,7 @@ impl Ear {
     /// Sends the pulse, which says when.
     async fn beat(&self) -> Infallible {
         loop {
-            let now = self.lane.clock().now().as_millis();
+            let now = self.lane.clock().moment().as_nanos();
             // One that could not be sent does not come round either.
             let _ = self
                 .lane
@@ -203,12 +203,12 @@ impl Ear {
     }
 
     /// Until when a pulse that has come round vouches for what was heard.
-    fn vouched_for(&self, pulse: &Msg) -> Timestamp {
+    fn vouched_for(&self, pulse: &Msg) -> Moment {
         let sent = std::str::from_utf8(pulse.get_payload_bytes()).ok();
         let sent = sent.and_then(|sent| sent.parse().ok());
         // Nobody else has a reason to write here.
-        let sent = sent.map_or(Timestamp::default(), Timestamp::from_millis);
-        sent.plus_ms(ms(self.patience()))
+        let sent = sent.map_or(Moment::START, Moment::from_nanos);
+        sent.plus(self.patience())
     }
 
     fn hear(&self, message: &Msg) {
