@@ -1,4 +1,4 @@
-//! Installing the servers that the tests need, with the system's package manager.
+//! Installing what the tests and benchmarks need, with the system's package manager.
 //!
 //! The packages come with system services; we neither use nor start them.
 
@@ -47,6 +47,17 @@ pub(crate) fn missing_servers() -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Installs what counts instructions. The benchmarks do without it, so a failure is only told.
+pub(crate) fn missing_valgrind() {
+    if runs("valgrind", &["--version"]) {
+        return;
+    }
+    println!("xtask: installing valgrind");
+    if let Err(error) = install(&["valgrind"]) {
+        eprintln!("xtask: no valgrind, so no instructions are counted: {error:#}");
+    }
 }
 
 /// The Debian packages of the servers that are not installed.

@@ -3,6 +3,7 @@
 //! This file knows the commands' names and turns their outcome into an exit code; each command has
 //! a file of its own.
 
+mod bench;
 mod chaos;
 mod ci;
 mod install;
@@ -35,6 +36,8 @@ commands:
                   commands, kill -9, a cache that forgets; a checker decides whether what they
                   saw was promised; --without-… leaves a part of the protocol out, which must be
                   seen
+  bench [NAME …]  ours and the peers side by side: one line per figure whose name begins with a
+                  NAME, of all without; also as JSON in target/bench/results.json
   ci              fmt, tidy, clippy, docs, fuzz target, test, model, chaos: what CI runs
   tidy            check the house rules that no other tool knows
 ";
@@ -62,6 +65,7 @@ fn run() -> Result<Outcome> {
         ["with", "--", program, arguments @ ..] => test::with(&root, program, arguments),
         ["model", arguments @ ..] => model::run(&root, arguments),
         ["chaos", arguments @ ..] => chaos::run(&root, arguments),
+        ["bench", names @ ..] => bench::run(&root, names),
         ["ci"] => ci::run(&root),
         ["tidy"] => tidy::run(&root),
         ["help" | "-h" | "--help"] => {

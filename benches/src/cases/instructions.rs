@@ -1,0 +1,91 @@
+//! Instructions by `valgrind --tool=callgrind`, which repeat on a noisy machine: this program runs
+//! itself under it, once with N iterations and once with 2 N, and what differs is the iterations.
+
+use std::{
+    env,
+    hint::black_box,
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use bytes::Bytes;
+use cached_repo::internals::{Entry, KeySpace};
+
+use super::{Case, codec};
+use crate::{city, figure::Figure};
+
+/// The first argument of a run under callgrind; what to do and how often follow.
+pub(crate) const SPIN: &str = "--spin";
+
+const ITERATIONS: u64 = 2000;
+
+/// So many iterations of something.
+type Work = fn(u64) -> Result<()>;
+
+/// What is counted.
+const WORK: [(&str, Work); 2] = [("decode", decode), ("key_text", key_text)];
+
+pub(super) fn cases() -> Vec<Case> {
+    WORK.into_iter()
+        .map(|(work, _)| {
+            let name = format!("{work}_instructions");
+            Case::new(name.clone(), vec![name.clone()], move |_| {
+                let name = name.clone();
+                Box::pin(async move { run(name, work) })
+            })
+        })
+        .collect()
+}
+
+fn run(name: String, work: &str) -> Result<Vec<Figure>> {
+    if Command::new("valgrind").arg("--version").output().is_err() {
+        println!("note: {name} is left out: valgrind is not installed");
+        return Ok(Vec::new());
+    }
+    let (once, twice) = (counted(work, ITERATIONS)?, counted(work, 2 * ITERATIONS)?);
+    let each = (twice - once) as f64 / ITERATIONS as f64;
+    Ok(vec![Figure::exact(name, "instructions", each.round())])
+}
+
+fn counted(work: &str, iterations: u64) -> Result<u64> {
+    let output = Command::new("valgrind")
+        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+        .arg(env::current_exe()?)
+        .args([SPIN, work, &iterations.to_string()])
+        .stdin(Stdio::null())
+        .output()
+        .context("running valgrind")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "valgrind failed:\n{said}");
+    let count = said.lines().find_map(|line| line.split_once("Collected :"));
+    let (_, count) = count.with_context(|| format!("valgrind counted nothing:\n{said}"))?;
+    Ok(count.trim().parse()?)
+}
+
+/// What a run under callgrind does.
+pub(crate) fn spin(work: &str, iterations: &str) -> Result<()> {
+    let Some((_, run)) = WORK.into_iter().find(|(name, _)| *name == work) else {
+        bail!("nothing is called `{work}`");
+    };
+    run(iterations.parse()?)
+}
+
+/// From the bytes of Redis to a row: header, checksum, columns.
+fn decode(iterations: u64) -> Result<()> {
+    let city = city::all()?.swap_remove(0);
+    let (_, entry) = codec::sealed(&city)?;
+    let bytes = Bytes::from(entry.to_bytes());
+    for _ in 0..iterations {
+        let entry = Entry::from_bytes(black_box(&bytes))?;
+        black_box(codec::unsealed(&entry)?);
+    }
+    Ok(())
+}
+
+fn key_text(iterations: u64) -> Result<()> {
+    let space = KeySpace::new("bench", "city");
+    for id in 0..iterations {
+        black_box(space.row(black_box(1_000_000 + id as i64)));
+    }
+    Ok(())
+}
