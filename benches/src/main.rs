@@ -36,8 +36,8 @@ fn main() -> Result<ExitCode> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     // No runtime: its threads would be counted.
-    if let [SPIN, work, iterations] = arguments[..] {
-        spin(work, iterations)?;
+    if let [SPIN, work, iterations, ref servers @ ..] = arguments[..] {
+        spin(work, iterations, servers)?;
         return Ok(ExitCode::SUCCESS);
     }
     run(&arguments)

@@ -31,7 +31,7 @@ const SETTINGS: [(&str, &str); 7] = [
     ("shared_buffers", "256MB"),
     ("shared_preload_libraries", "pg_stat_statements"),
     ("pg_stat_statements.track", "none"),
-    ("max_wal_size", "4GB"),
+    ("max_wal_size", "1GB"),
 ];
 /// Connections of each pool. On two cores, more do not make PostgreSQL faster.
 const CONNECTIONS: u32 = 16;

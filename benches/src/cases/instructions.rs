@@ -14,13 +14,13 @@ use cached_repo::internals::{Entry, KeySpace};
 use super::{Case, codec};
 use crate::{city, figure::Figure};
 
-/// The first argument of a run under callgrind; what to do and how often follow.
+/// The first argument of a run under callgrind; what to do, how often and with what follow.
 pub(crate) const SPIN: &str = "--spin";
 
-const ITERATIONS: u64 = 2000;
+const ITERATIONS: u64 = 10_000;
 
-/// So many iterations of something.
-type Work = fn(u64) -> Result<()>;
+/// So many iterations of something, with these servers.
+type Work = fn(u64, &[&str]) -> Result<()>;
 
 /// What is counted.
 const WORK: [(&str, Work); 2] = [("decode", decode), ("key_text", key_text)];
@@ -31,27 +31,30 @@ pub(super) fn cases() -> Vec<Case> {
             let name = format!("{work}_instructions");
             Case::new(name.clone(), vec![name.clone()], move |_| {
                 let name = name.clone();
-                Box::pin(async move { run(name, work) })
+                Box::pin(async move { count(name, work, &[]) })
             })
         })
         .collect()
 }
 
-fn run(name: String, work: &str) -> Result<Vec<Figure>> {
+/// The instructions of an iteration.
+fn count(name: String, work: &str, servers: &[&str]) -> Result<Vec<Figure>> {
     if Command::new("valgrind").arg("--version").output().is_err() {
         println!("note: {name} is left out: valgrind is not installed");
         return Ok(Vec::new());
     }
-    let (once, twice) = (counted(work, ITERATIONS)?, counted(work, 2 * ITERATIONS)?);
+    let once = counted(work, ITERATIONS, servers)?;
+    let twice = counted(work, 2 * ITERATIONS, servers)?;
     let each = (twice - once) as f64 / ITERATIONS as f64;
     Ok(vec![Figure::exact(name, "instructions", each.round())])
 }
 
-fn counted(work: &str, iterations: u64) -> Result<u64> {
+fn counted(work: &str, iterations: u64, servers: &[&str]) -> Result<u64> {
     let output = Command::new("valgrind")
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
         .arg(env::current_exe()?)
         .args([SPIN, work, &iterations.to_string()])
+        .args(servers)
         .stdin(Stdio::null())
         .output()
         .context("running valgrind")?;
@@ -63,17 +66,17 @@ fn counted(work: &str, iterations: u64) -> Result<u64> {
 }
 
 /// What a run under callgrind does.
-pub(crate) fn spin(work: &str, iterations: &str) -> Result<()> {
+pub(crate) fn spin(work: &str, iterations: &str, servers: &[&str]) -> Result<()> {
     let Some((_, run)) = WORK.into_iter().find(|(name, _)| *name == work) else {
         bail!("nothing is called `{work}`");
     };
-    run(iterations.parse()?)
+    run(iterations.parse()?, servers)
 }
 
 /// From the bytes of Redis to a row: header, checksum, columns.
-fn decode(iterations: u64) -> Result<()> {
+fn decode(iterations: u64, _: &[&str]) -> Result<()> {
     let city = city::all()?.swap_remove(0);
-    let (_, entry) = codec::sealed(&city)?;
+    let entry = codec::sealed(&city)?;
     let bytes = Bytes::from(entry.to_bytes());
     for _ in 0..iterations {
         let entry = Entry::from_bytes(black_box(&bytes))?;
@@ -82,7 +85,7 @@ fn decode(iterations: u64) -> Result<()> {
     Ok(())
 }
 
-fn key_text(iterations: u64) -> Result<()> {
+fn key_text(iterations: u64, _: &[&str]) -> Result<()> {
     let space = KeySpace::new("bench", "city");
     for id in 0..iterations {
         black_box(space.row(black_box(1_000_000 + id as i64)));
