@@ -23,7 +23,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
 use crate::{
-    cases::{Case, SPIN, spin, stampede},
+    cases::{Case, SPIN, near, spin, stampede},
     figure::Figure,
     stage::Stage,
 };
@@ -47,6 +47,10 @@ fn main() -> Result<ExitCode> {
 async fn run(arguments: &[&str]) -> Result<ExitCode> {
     if let [stampede::CHILD, database_url, redis_url] = *arguments {
         stampede::child(database_url, redis_url).await?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let [near::HOARD, keeper, database_url, redis_url] = *arguments {
+        near::hoard(keeper, database_url, redis_url).await?;
         return Ok(ExitCode::SUCCESS);
     }
     let cases = cases::all();

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 use cached_repo::internals::{Entry, KeySpace};
 
-use super::{Case, codec};
+use super::{Case, codec, near};
 use crate::{city, figure::Figure};
 
 /// The first argument of a run under callgrind; what to do, how often and with what follow.
@@ -23,11 +23,17 @@ const ITERATIONS: u64 = 10_000;
 type Work = fn(u64, &[&str]) -> Result<()>;
 
 /// What is counted.
-const WORK: [(&str, Work); 2] = [("decode", decode), ("key_text", key_text)];
+const WORK: [(&str, Work); 3] = [
+    ("decode", decode),
+    ("key_text", key_text),
+    (near::HIT, near::spin),
+];
 
 pub(super) fn cases() -> Vec<Case> {
-    WORK.into_iter()
-        .map(|(work, _)| {
+    // A near hit needs servers, and is a case of its own.
+    WORK[..2]
+        .iter()
+        .map(|&(work, _)| {
             let name = format!("{work}_instructions");
             Case::new(name.clone(), vec![name.clone()], move |_| {
                 let name = name.clone();
@@ -38,7 +44,7 @@ pub(super) fn cases() -> Vec<Case> {
 }
 
 /// The instructions of an iteration.
-fn count(name: String, work: &str, servers: &[&str]) -> Result<Vec<Figure>> {
+pub(super) fn count(name: String, work: &str, servers: &[&str]) -> Result<Vec<Figure>> {
     if Command::new("valgrind").arg("--version").output().is_err() {
         println!("note: {name} is left out: valgrind is not installed");
         return Ok(Vec::new());

@@ -6,6 +6,7 @@ mod entry;
 mod find_by_ids;
 mod instructions;
 mod mixed;
+pub(crate) mod near;
 mod shared_hit;
 pub(crate) mod stampede;
 mod write;
@@ -52,6 +53,7 @@ pub(crate) fn all() -> Vec<Case> {
     cases.extend(entry::cases());
     cases.extend(codec::cases());
     cases.extend(instructions::cases());
+    cases.extend(near::cases());
     cases
 }
 
@@ -82,6 +84,7 @@ mod tests {
             "save_1_vs_seaorm",
             "save_64_vs_seaorm",
             "entry_overhead_bytes",
+            "near_hit_vs_quick_cache",
         ];
         for bar in bars {
             assert!(unique.contains(bar), "{bar}");

@@ -4,8 +4,10 @@
 
 mod cache_aside;
 mod cached;
+mod moka;
 mod multi_tier;
 mod ours;
+mod quick_cache;
 mod rdcache;
 mod seaorm;
 
@@ -14,8 +16,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 pub(crate) use self::{
-    cache_aside::CacheAside, cached::CachedCrate, multi_tier::MultiTier, ours::Ours,
-    rdcache::Rdcache, seaorm::SeaOrm,
+    cache_aside::CacheAside, cached::CachedCrate, moka::Moka, multi_tier::MultiTier, ours::Ours,
+    quick_cache::QuickCache, rdcache::Rdcache, seaorm::SeaOrm,
 };
 use crate::stage::Database;
 
