@@ -123,8 +123,7 @@ const VERSION: Version = match Version::new(1) {
 
 /// A row as the cache stores it.
 pub(super) fn sealed(city: &City) -> Result<Entry> {
-    let schema = City::DEFINITION.schema;
-    let payload = seal_row(&KEY, VERSION, schema, |row| city.encode(row))?;
+    let payload = seal_row(&KEY, VERSION, &City::DEFINITION, |row| city.encode(row))?;
     Ok(entry(payload))
 }
 
