@@ -15,12 +15,14 @@ use crate::protocol::Timestamp;
 pub(crate) struct Clock {
     origin: Instant,
     origin_since_epoch: Duration,
+    coarse_origin: coarsetime::Instant,
 }
 
 impl Clock {
     pub(crate) fn start() -> Self {
         Self {
             origin: Instant::now(),
+            coarse_origin: coarsetime::Instant::now_without_cache_update(),
             // A wall clock before 1970 counts as 1970.
             origin_since_epoch: SystemTime::now()
                 .duration_since(UNIX_EPOCH)
@@ -28,10 +30,12 @@ impl Clock {
         }
     }
 
-    /// The moment it is, for whom a timestamp would be too dear.
+    /// The moment it is, a few milliseconds late at most (a tick of the kernel): for whom reading
+    /// the processor's clock would take longer than all else.
     #[inline]
     pub(crate) fn moment(&self) -> Moment {
-        Moment::START.plus(self.origin.elapsed())
+        let now = coarsetime::Instant::now_without_cache_update();
+        Moment(now.duration_since(self.coarse_origin).as_nanos())
     }
 
     pub(crate) fn now(&self) -> Timestamp {

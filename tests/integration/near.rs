@@ -251,7 +251,7 @@ async fn a_near_entry_ends_with_its_ttl(world: World) {
         (row.source() == Source::Near).then_some(())
     })
     .await;
-    lapse(Duration::from_millis(100)).await;
+    lapse(Duration::from_millis(120)).await;
     let found = tickets.find_by_id(1).await.unwrap().unwrap();
     assert_ne!(found.source(), Source::Near);
 }

@@ -178,9 +178,12 @@ fn concerns_all(error: &ReadError) -> bool {
 
 /// Loads batch after batch, until nothing is asked for.
 async fn work<M: CachedEntity>(mut statement: Statement<M>) {
-    // Who is ready to ask at this moment goes along.
-    tokio::task::yield_now().await;
-    while let Some(batch) = statement.next_batch() {
+    loop {
+        // Who is ready to ask at this moment goes along.
+        tokio::task::yield_now().await;
+        let Some(batch) = statement.next_batch() else {
+            return;
+        };
         statement.state.load_batch(batch).await;
     }
 }
