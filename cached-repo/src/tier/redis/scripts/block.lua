@@ -17,6 +17,6 @@ if #entry.writers >= 50 then return { 'busy', now } end
 local writers = entry.writers
 writers[#writers + 1] = mine
 tombstone(entry.floor, math.max(entry.floor_until, now + keep_ms), claims_of(writers),
-  math.max(entry.expires, gone_at))
+  math.max(expiry(), gone_at))
 announce(channel)
 return { 'held', now }

@@ -26,7 +26,7 @@ local function tell()
   if not (own and own.deadline > now) then announce(channel) end
 end
 -- How long the key must last for the sake of the writes still in flight.
-local kept = #others > 0 and entry.expires or 0
+local kept = #others > 0 and expiry() or 0
 
 if outcome == 'R' then
   disown()

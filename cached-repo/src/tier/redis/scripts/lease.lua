@@ -16,7 +16,7 @@ for _, writer in ipairs(entry.writers) do
 end
 if #entry.writers > 0 then
   -- Every write outlived its time, so what they did is unknown: the value goes, the floor stays.
-  tombstone(entry.version, math.max(entry.floor_until, deadline), claim, math.max(entry.expires, deadline))
+  tombstone(entry.version, math.max(entry.floor_until, deadline), claim, math.max(expiry(), deadline))
   return { 'granted', now }
 end
 
@@ -29,5 +29,5 @@ if usable then
 end
 -- A value below the caller's floor goes; its version is the floor for this load.
 local floor_until = entry.kind == 'T' and entry.fresh_until or deadline
-tombstone(floor_until > now and entry.version or ZERO, floor_until, claim, math.max(entry.expires, deadline))
+tombstone(floor_until > now and entry.version or ZERO, floor_until, claim, math.max(expiry(), deadline))
 return { 'granted', now }
