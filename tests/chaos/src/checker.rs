@@ -46,6 +46,22 @@
 //! Excused reads are counted as stale, with the time since the oldest write they missed was known,
 //! and that time is checked against the bound. Nothing excuses rule 3 (what a process was told, it
 //! never unsees, except what went past the library and could not be repaired), nor any other rule.
+//!
+//! # The rules for near reads
+//! A read that a near cache may have answered (a row says whether it has; an absence does not) is
+//! under these rules instead of rule 2. One whose row is from behind the near cache, and every other
+//! read, is under the rules above.
+//! - *Only committed states are read*: rule 1.
+//! - *A process sees its own writes*: rule 3, as strictly.
+//! - *A write is seen [`NEAR_BOUND`](crate::settings::NEAR_BOUND) after it was announced*, whether
+//!   anybody knows of it or not, each write that the read missed by itself. A protected one was
+//!   announced before its commit, an exposed one before its exposure ended: so a read that begins
+//!   later than that time after the commit, or after the end of the exposure, is a violation. Nothing
+//!   that is kept near outlives its entry in the shared tier, so the bound of all excuses holds too.
+//!
+//! Near reads may go backwards; but what one returns is known to all others from then on, because it
+//! was in the shared tier. Those that miss what is known and not exposed when they begin are counted
+//! by themselves, with the time since the commit or the end of the exposure.
 
 mod exposure;
 mod operations;
@@ -67,7 +83,7 @@ use crate::{
     clock::Moment,
     database::Audited,
     entities::{Key, Seen},
-    history::{NotFound, Process, Read, Record},
+    history::{Near, NotFound, Process, Read, Record},
     settings::Policy,
     stage::Loss,
 };
@@ -103,6 +119,7 @@ pub(crate) enum Rule {
     Resurrected,
     OwnWriteUnseen,
     BeyondTheBound,
+    NearTooOld,
     LostUpdate,
     TwoWinners,
     AcknowledgedButNotCommitted,
@@ -126,6 +143,35 @@ pub(crate) struct Violation {
     pub(crate) to: Moment,
 }
 
+/// What the checker found of the reads that near caches were allowed to answer.
+#[derive(Debug, Default)]
+pub(crate) struct NearFindings {
+    pub(crate) reads: u64,
+    pub(crate) hits: u64,
+    /// Absences, which do not say where they are from.
+    pub(crate) absences: u64,
+    /// Hits and absences that a read past the near cache would not have been excused for.
+    pub(crate) stale: u64,
+    /// Since the commit, or since the cache was told of it if that did not protect it.
+    pub(crate) stale_max: Duration,
+}
+
+impl NearFindings {
+    fn count(&mut self, near: Near) {
+        self.reads += u64::from(near != Near::Skipped);
+        self.hits += u64::from(near == Near::Hit);
+        self.absences += u64::from(near == Near::Perhaps);
+    }
+
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.reads += other.reads;
+        self.hits += other.hits;
+        self.absences += other.absences;
+        self.stale += other.stale;
+        self.stale_max = self.stale_max.max(other.stale_max);
+    }
+}
+
 /// What the checker found.
 #[derive(Debug, Default)]
 pub(crate) struct Findings {
@@ -136,10 +182,11 @@ pub(crate) struct Findings {
     pub(crate) reads: u64,
     /// Reads that the cache answered.
     pub(crate) cached: u64,
-    /// Reads for which nothing could have been excused.
+    /// Reads past the near caches for which nothing could have been excused.
     pub(crate) claimed: u64,
     pub(crate) stale: u64,
     pub(crate) stale_max: Duration,
+    pub(crate) near: NearFindings,
     /// Writes that were not protected, by the reason.
     pub(crate) exposed: BTreeMap<Cause, u64>,
     /// Committed states.

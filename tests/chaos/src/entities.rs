@@ -6,17 +6,18 @@
 use std::future::Future;
 
 use cached_repo::{
-    ActiveModelOf, Cached, CachedDb, CachedEntity, ReadError, Repository, WriteError,
+    ActiveModelOf, Cached, CachedDb, CachedEntity, ReadError, ReadOptions, Repository, WriteError,
 };
 use sea_orm::{EntityTrait, ModelTrait, PrimaryKeyTrait};
 use serde::{Deserialize, Serialize};
 
-/// Versioned.
+/// Versioned, and kept near.
 pub(crate) mod account {
     use cached_repo::CachedEntity;
     use sea_orm::entity::prelude::*;
 
     #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, CachedEntity)]
+    #[cached(near)]
     #[sea_orm(table_name = "account")]
     pub(crate) struct Model {
         #[sea_orm(primary_key, auto_increment = false)]
@@ -83,6 +84,14 @@ impl Table {
             Self::Note => false,
         }
     }
+
+    /// Whether processes keep its rows near.
+    pub(crate) fn is_near(self) -> bool {
+        match self {
+            Self::Account => true,
+            Self::Note => false,
+        }
+    }
 }
 
 /// Names one row.
@@ -131,6 +140,11 @@ pub(crate) fn team_of(value: &str) -> i64 {
     i64::from(digit.wrapping_sub(b'0')) % TEAMS
 }
 
+/// For reads that make the full claim.
+pub(crate) fn skip_near() -> ReadOptions {
+    ReadOptions::new().skip_near()
+}
+
 /// A model that the verbs work on.
 pub(crate) trait Subject:
     CachedEntity + ModelTrait<Entity: EntityTrait<PrimaryKey: PrimaryKeyTrait<ValueType = i64>>> + Clone
@@ -152,13 +166,13 @@ pub(crate) trait Subject:
     /// The row for an INSERT.
     fn new_row(id: i64, value: &str) -> ActiveModelOf<Self>;
 
-    /// Finds rows by their team.
+    /// Finds rows by their team, past the near cache.
     fn find_by_team(
         db: &CachedDb,
         team: i64,
     ) -> impl Future<Output = Result<Vec<Cached<Self>>, ReadError>> + Send;
 
-    /// Finds the row with a value.
+    /// Finds the row with a value, past the near cache.
     fn find_by_value(
         db: &CachedDb,
         value: &str,
@@ -177,11 +191,13 @@ impl Subject for account::Model {
     const TABLE: Table = Table::Account;
 
     async fn find_by_team(db: &CachedDb, team: i64) -> Result<Vec<Cached<Self>>, ReadError> {
-        account::Repository::new(db).find_all_by_team(team).await
+        let accounts = account::Repository::new(db).with(skip_near());
+        accounts.find_all_by_team(team).await
     }
 
     async fn find_by_value(db: &CachedDb, value: &str) -> Result<Option<Cached<Self>>, ReadError> {
-        account::Repository::new(db).find_by_value(value).await
+        let accounts = account::Repository::new(db).with(skip_near());
+        accounts.find_by_value(value).await
     }
 
     fn id(&self) -> i64 {

@@ -131,6 +131,27 @@ pub(crate) struct Read {
     pub(crate) saw: Option<Seen>,
     /// Whether the cache gave it; absences are not told apart.
     pub(crate) cached: bool,
+    pub(crate) near: Near,
+}
+
+/// What the near cache of its process had to do with a read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Near {
+    /// Nothing: it was passed over, or there is none.
+    Skipped,
+    /// It was allowed to answer; the row is from behind it.
+    Missed,
+    /// The row is from there.
+    Hit,
+    /// It was allowed to answer, and an absence does not say where it is from.
+    Perhaps,
+}
+
+impl Near {
+    /// Whether the answer may be the near cache's.
+    pub(crate) fn may_have_answered(self) -> bool {
+        matches!(self, Self::Hit | Self::Perhaps)
+    }
 }
 
 /// A row that a search did not return.
@@ -215,6 +236,7 @@ impl Log {
                 to,
                 saw: saw.map(|(seen, _)| seen.clone()),
                 cached: false,
+                near: Near::Skipped,
             };
             self.write(&match &read.saw {
                 Some(seen) if !sought.finds(seen) => Record::Panic {
@@ -287,6 +309,7 @@ mod tests {
                 to: Moment(8),
                 saw: Some(seen),
                 cached: true,
+                near: Near::Skipped,
             }),
         ]
     }

@@ -38,7 +38,7 @@ use crate::{
     checker::{Evidence, Findings, Testimony},
     clock::{Moment, WallClock},
     schedule::Schedule,
-    settings::{BOUND, CLOCK_SLACK, ROUND},
+    settings::{BOUND, CLOCK_SLACK, NEAR_BOUND, ROUND},
     stage::{Servers, Stage},
     worker::{Orders, Sabotage, VARIABLE},
 };
@@ -235,6 +235,7 @@ impl Totals {
         sum.claimed += found.claimed;
         sum.stale += found.stale;
         sum.stale_max = sum.stale_max.max(found.stale_max);
+        sum.near.add(&found.near);
         sum.states += found.states;
         sum.reincarnations += found.reincarnations;
         for (cause, count) in found.exposed {
@@ -265,21 +266,33 @@ fn summarize(totals: &Totals) {
         .iter()
         .map(|(cause, count)| format!("{cause:?} {count}").to_lowercase());
     println!("writes without protection: {}", list(exposed.collect()));
+    let near = &found.near;
+    let strict = found.reads - near.hits - near.absences;
     println!(
-        "claimed={} of {} reads ({:.2} %), {} of them from the cache; bound of the others: {} ms",
+        "claimed={} of {strict} reads past the near caches ({:.2} %); bound of the others: {} ms",
         found.claimed,
-        found.reads,
-        100.0 * found.claimed as f64 / found.reads.max(1) as f64,
-        found.cached,
+        100.0 * found.claimed as f64 / strict.max(1) as f64,
         BOUND.as_millis()
     );
     println!(
-        "operations={} reads={} faults={faults} violations={} stale={} stale_max_ms={}",
+        "from the cache: {} of {} reads; {} absences were perhaps near; bound of near reads: {} ms",
+        found.cached,
+        found.reads,
+        near.absences,
+        NEAR_BOUND.as_millis()
+    );
+    println!(
+        "operations={} reads={} faults={faults} violations={} stale={} stale_max_ms={} \
+         near_reads={} near_hits={} near_stale={} near_stale_max_ms={}",
         found.operations + found.reads,
         found.reads,
         totals.violations,
         found.stale,
-        found.stale_max.as_millis()
+        found.stale_max.as_millis(),
+        near.reads,
+        near.hits,
+        near.stale,
+        near.stale_max.as_millis()
     );
 }
 

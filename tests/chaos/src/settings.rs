@@ -20,6 +20,9 @@ pub(crate) const TTL: Duration = Duration::from_millis(1500);
 pub(crate) const NEGATIVE_TTL: Duration = Duration::from_millis(800);
 /// How long after its TTL a row is served while it is reloaded.
 pub(crate) const STALE_TTL: Duration = Duration::from_millis(400);
+/// How long a near cache serves a row: less than the shared tier does, and so much more than
+/// [`NEAR_BOUND`] that an invalidation which goes unheard shows.
+pub(crate) const NEAR_TTL: Duration = Duration::from_millis(1200);
 /// How long the cache may take to answer.
 pub(crate) const CACHE_TIMEOUT: Duration = Duration::from_millis(80);
 /// How long the database works on one statement; as the documentation demands, less than a block.
@@ -40,6 +43,14 @@ pub(crate) const COMMIT_SLACK: Duration = Duration::from_millis(150);
 pub(crate) const BOUND: Duration = Duration::from_millis(
     (TTL.as_millis() + STALE_TTL.as_millis() + BLOCK.as_millis() + SLACK.as_millis()) as u64,
 );
+
+/// The longest time for which a near cache may serve a row after another process has announced a
+/// change of it. A near hit is vouched for by a pulse that was sent half a second and two time-outs
+/// before it, at most, and what was announced before that pulse was heard before it: Redis and the
+/// connection keep their order. The time a machine under load adds makes the read begin earlier, not
+/// later; so all that is to be added is how exactly the clocks are known.
+pub(crate) const NEAR_BOUND: Duration =
+    Duration::from_millis((500 + 2 * CACHE_TIMEOUT.as_millis() + CLOCK_SLACK.as_millis()) as u64);
 
 /// Worker processes.
 pub(crate) const WORKERS: usize = 4;
@@ -76,6 +87,7 @@ pub(crate) fn config(namespace: &str, policy: Policy) -> Config {
     namespace.clone_into(&mut config.namespace);
     config.ttl = TTL;
     config.negative_ttl = NEGATIVE_TTL;
+    config.near_ttl = NEAR_TTL;
     config.lease = LEASE;
     config.lease_wait = LEASE / 3;
     config.block = BLOCK;

@@ -14,8 +14,8 @@ use sea_orm::{ConnectionTrait, DbErr, EntityTrait, ModelTrait, RuntimeErr};
 
 use crate::{
     clock::Moment,
-    entities::{Key, Seen, Sought, Subject, TEAMS, Table, on_table, team_of},
-    history::{Change, OpId, Outcome, Read, Record, Told},
+    entities::{Key, Seen, Sought, Subject, TEAMS, Table, on_table, skip_near, team_of},
+    history::{Change, Near, OpId, Outcome, Read, Record, Told},
     settings::{Policy, ROWS, STALE_TTL},
     worker::Worker,
 };
@@ -30,6 +30,7 @@ const LONGEST_PATIENCE_US: u64 = 12_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verb {
     Find,
+    FindNear,
     FindStale,
     Fresh,
     Refresh,
@@ -48,8 +49,9 @@ enum Verb {
 }
 
 /// Each verb and how often it is chosen.
-const VERBS: [(u32, Verb); 16] = [
-    (100, Verb::Find),
+const VERBS: [(u32, Verb); 17] = [
+    (60, Verb::Find),
+    (25, Verb::FindNear),
     (8, Verb::FindStale),
     (5, Verb::Fresh),
     (3, Verb::Refresh),
@@ -138,9 +140,22 @@ impl Actor {
     }
 
     async fn perform<M: Subject>(&mut self, verb: Verb, id: i64) {
-        let repository = Repository::<M>::new(&self.worker.db);
+        let (repository, nearest) = (self.strict::<M>(), Repository::<M>::new(&self.worker.db));
         match verb {
             Verb::Find => drop(self.find::<M>("find", id).await),
+            Verb::FindNear => {
+                // All of them: what stays near though it should not is seen by who comes back often.
+                let ids = if M::TABLE.is_near() {
+                    1..=ROWS
+                } else {
+                    id..=id
+                };
+                for id in ids {
+                    let find = nearest.find_by_id(id);
+                    self.read_from("find near", id, M::TABLE.is_near(), find)
+                        .await;
+                }
+            }
             Verb::FindStale => {
                 let stale = repository.with(ReadOptions::new().stale_ttl(STALE_TTL));
                 self.read("find stale", id, stale.find_by_id(id)).await;
@@ -189,7 +204,8 @@ impl Actor {
                         .await;
                 }
             }
-            Verb::UpdateWith => self.update_with(&repository, id).await,
+            // What it bases the change on may be near, and older.
+            Verb::UpdateWith => self.update_with(&nearest, id).await,
             Verb::Insert => self.insert(&repository, id).await,
             Verb::Delete => {
                 if let Some(Some(row)) = self.find::<M>("find to delete", id).await {
@@ -206,11 +222,27 @@ impl Actor {
         }
     }
 
-    /// Reads, and writes down what was seen; `None` if the read failed.
+    /// Reads past the near cache.
+    fn strict<M: Subject>(&self) -> Repository<M> {
+        Repository::new(&self.worker.db).with(skip_near())
+    }
+
+    /// Reads past the near cache, and writes down what was seen; `None` if the read failed.
     async fn read<M: Subject>(
         &self,
         verb: &str,
         id: i64,
+        find: impl Future<Output = Result<Option<Cached<M>>, ReadError>>,
+    ) -> Option<Option<M>> {
+        self.read_from(verb, id, false, find).await
+    }
+
+    /// The same; the near cache may be allowed to answer.
+    async fn read_from<M: Subject>(
+        &self,
+        verb: &str,
+        id: i64,
+        near_allowed: bool,
         find: impl Future<Output = Result<Option<Cached<M>>, ReadError>>,
     ) -> Option<Option<M>> {
         let from = Moment::now();
@@ -218,11 +250,20 @@ impl Actor {
         let to = Moment::now();
         match found {
             Ok(row) => {
-                let cached = row
-                    .as_ref()
-                    .is_none_or(|row| row.source() == Source::Shared);
+                let source = row.as_ref().map(Cached::source);
+                let near = match source {
+                    Some(Source::Near) if !near_allowed => {
+                        self.panicked(format!("{verb} was answered by the near cache"));
+                        return None;
+                    }
+                    Some(Source::Near) => Near::Hit,
+                    _ if !near_allowed => Near::Skipped,
+                    Some(_) => Near::Missed,
+                    None => Near::Perhaps,
+                };
+                let cached = source != Some(Source::Database);
                 let row = row.map(Cached::into_model);
-                self.saw::<M>(verb, id, (from, to), row.as_ref(), cached);
+                self.saw::<M>(verb, id, (from, to), row.as_ref(), cached, near);
                 Some(row)
             }
             Err(ReadError::Aborted { entity }) => {
@@ -262,6 +303,7 @@ impl Actor {
         (from, to): (Moment, Moment),
         row: Option<&M>,
         cached: bool,
+        near: Near,
     ) {
         self.worker.log.write(&Record::Read(Read {
             verb: verb.into(),
@@ -270,6 +312,7 @@ impl Actor {
             to,
             saw: row.map(Subject::seen),
             cached,
+            near,
         }));
     }
 
@@ -279,8 +322,7 @@ impl Actor {
     }
 
     async fn find<M: Subject>(&self, verb: &str, id: i64) -> Option<Option<M>> {
-        let repository = Repository::<M>::new(&self.worker.db);
-        self.read(verb, id, repository.find_by_id(id)).await
+        self.read(verb, id, self.strict::<M>().find_by_id(id)).await
     }
 
     async fn look_aside<M: Subject>(&mut self, repository: &Repository<M>, id: i64) {
@@ -307,7 +349,8 @@ impl Actor {
                 (row, false)
             }
         };
-        self.saw("aside", id, (from, Moment::now()), row.as_ref(), cached);
+        let (span, near) = ((from, Moment::now()), Near::Skipped);
+        self.saw("aside", id, span, row.as_ref(), cached, near);
     }
 
     fn begin(&mut self, verb: &str, told: Told) -> OpId {

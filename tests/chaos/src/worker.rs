@@ -12,13 +12,14 @@ use std::{
 
 use anyhow::{Context, Result};
 use cached_repo::{CachedDb, Drained, Source, internals::Tamper};
+use deadpool_redis::redis::Client;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     clock::Moment,
     database,
-    entities::{Key, Sought, Subject, TEAMS, Table, on_table},
-    history::{Log, OpId, Outcome, Process, Read, Record, Told},
+    entities::{Key, Sought, Subject, TEAMS, Table, on_table, skip_near},
+    history::{Log, Near, OpId, Outcome, Process, Read, Record, Told},
     settings::{self, KEEP, Policy, ROWS, TASKS},
     verbs::Actor,
 };
@@ -177,6 +178,7 @@ async fn open(orders: &Orders) -> Result<Worker> {
     let db = CachedDb::builder(conn)
         .config(settings::config(&orders.namespace, orders.policy))
         .redis(pool)
+        .subscriber(Client::open(orders.redis.as_str())?)
         .tampered(orders.sabotage.tamper())
         .build()
         .await?;
@@ -248,7 +250,7 @@ async fn verify_team<M: Subject>(worker: &Worker, team: i64) -> Result<()> {
 }
 
 async fn verify_row<M: Subject>(worker: &Worker, id: i64, until: Moment) -> Result<()> {
-    let repository = cached_repo::Repository::<M>::new(&worker.db);
+    let repository = cached_repo::Repository::<M>::new(&worker.db).with(skip_near());
     let key = Key {
         table: M::TABLE,
         id,
@@ -269,6 +271,7 @@ async fn verify_row<M: Subject>(worker: &Worker, id: i64, until: Moment) -> Resu
             to,
             saw: row.map(|row| row.seen()),
             cached,
+            near: Near::Skipped,
         }));
         if cached {
             return Ok(());

@@ -1,8 +1,11 @@
 //! What reads returned, against what was known when they began.
 
+mod near;
+
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashMap},
+    time::Duration,
 };
 
 use super::{Case, Findings, Rule, exposure::Exposure, shown, timeline::Timeline};
@@ -36,6 +39,7 @@ pub(super) fn check(case: &Case<'_>, findings: &mut Findings) {
                 Record::Read(read) => {
                     findings.reads += 1;
                     findings.cached += u64::from(read.cached);
+                    findings.near.count(read.near);
                     by_key.entry(read.key).or_default().push(Witnessed {
                         process: testimony.process,
                         read,
@@ -139,9 +143,12 @@ impl Row<'_, '_> {
                 self.arrived.push(*known);
                 self.known.pop();
             }
-            let newest = self.case.exposures.get(self.key, self.newest);
-            let is_open = |exposure: &Exposure| exposure.covers(read.from, read.to);
-            findings.claimed += u64::from(!newest.is_some_and(is_open));
+            let is_near = read.near.may_have_answered();
+            if !is_near {
+                let newest = self.case.exposures.get(self.key, self.newest);
+                let is_open = |exposure: &Exposure| exposure.covers(read.from, read.to);
+                findings.claimed += u64::from(!newest.is_some_and(is_open));
+            }
             if let Some(sought) = sought {
                 self.not_found(*process, read, sought, findings);
                 continue;
@@ -160,9 +167,12 @@ impl Row<'_, '_> {
                 );
                 continue;
             };
-            if state < self.newest {
+            if is_near {
+                self.near(*process, read, state, findings);
+            } else if state < self.newest {
                 self.missed(*process, read, state, findings);
-            } else {
+            }
+            if state >= self.newest {
                 self.known.push(Reverse(Known {
                     at: read.to,
                     state,
@@ -217,10 +227,9 @@ impl Row<'_, '_> {
 
     /// A read returned an older state than is known: excused or not.
     fn missed(&self, process: Process, read: &Read, state: usize, findings: &mut Findings) {
-        let Some(first) = self.arrived.iter().find(|known| known.state > state) else {
+        let Some(staleness) = self.staleness(read, state) else {
             return;
         };
-        let staleness = read.from.since(first.at);
         let mut missed = state + 1..=self.newest;
         let violated = if missed.clone().any(|at| self.is_own(at, process, read)) {
             Some(Rule::OwnWriteUnseen)
@@ -231,23 +240,42 @@ impl Row<'_, '_> {
         } else {
             None
         };
-        let Some(rule) = violated else {
-            findings.stale += 1;
-            findings.stale_max = findings.stale_max.max(staleness);
-            return;
-        };
-        let newest = &self.timeline.states[self.newest];
+        match violated {
+            Some(rule) => self.violated(rule, process, read, (state, self.newest), findings),
+            None => {
+                findings.stale += 1;
+                findings.stale_max = findings.stale_max.max(staleness);
+            }
+        }
+    }
+
+    /// For how long something newer than this state was known when the read began.
+    fn staleness(&self, read: &Read, state: usize) -> Option<Duration> {
+        let first = self.arrived.iter().find(|known| known.state > state)?;
+        Some(read.from.since(first.at))
+    }
+
+    /// A read should not have returned one state, because of another.
+    fn violated(
+        &self,
+        rule: Rule,
+        process: Process,
+        read: &Read,
+        (state, newer): (usize, usize),
+        findings: &mut Findings,
+    ) {
+        let staleness = self.staleness(read, state).unwrap_or_default();
         let what = format!(
-            "{}: {process} ({}) read {} although {} was known, {:?} after the first write it missed \
-             ({} in all) was",
+            "{}: {process} ({}) read {} and not {}, {staleness:?} after the first write it missed \
+             ({} in all) was known",
             self.key,
             read.verb,
             shown(read.saw.as_ref()),
-            shown(newest.seen),
-            staleness,
-            self.newest - state,
+            shown(self.timeline.states[newer].seen),
+            newer - state,
         );
-        findings.violate(rule, what, Some(self.key), first.at, read.to);
+        let from = read.from.minus(staleness);
+        findings.violate(rule, what, Some(self.key), from, read.to);
     }
 
     /// Whether the process that reads was itself told of this state before.

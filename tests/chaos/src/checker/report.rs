@@ -4,7 +4,7 @@ use super::{Evidence, Violation, operations::Operations, shown};
 use crate::{
     clock::Moment,
     entities::Key,
-    history::{Change, Outcome, Record},
+    history::{Change, Near, Outcome, Record},
     settings::{BLOCK, Policy},
 };
 
@@ -60,10 +60,11 @@ fn lines(evidence: &Evidence, key: Key) -> Vec<(Moment, String)> {
             if let Record::Read(read) = record
                 && read.key == key
             {
-                let source = if read.cached {
-                    "from the cache"
-                } else {
-                    "from the database"
+                let source = match read.near {
+                    Near::Hit => "from its near cache",
+                    Near::Perhaps => "perhaps from its near cache",
+                    _ if read.cached => "from the cache",
+                    _ => "from the database",
                 };
                 let line = format!(
                     "{} {} since {:.3} ms saw {} {source}",

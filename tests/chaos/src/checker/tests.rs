@@ -1,5 +1,7 @@
 //! Histories written by hand: for each rule one that keeps it and one that breaks it.
 
+mod near;
+
 use super::*;
 use crate::{
     database::Audited,
@@ -224,6 +226,7 @@ impl History {
             to: ms(to),
             saw,
             cached: true,
+            near: Near::Skipped,
         };
         self.log(process, Record::Read(read))
     }
@@ -237,6 +240,7 @@ impl History {
             to: ms(from + 1),
             saw: None,
             cached: true,
+            near: Near::Skipped,
         };
         let sought = Sought::Value(value.into());
         self.log(process, Record::NotFound(NotFound { sought, read }))
