@@ -4,7 +4,7 @@
 //!   this process ── faults, by the seed ──▶ proxies, processes, cache
 //!        │ starts                              │
 //!        ▼                                     ▼
-//!   4 workers × 6 tasks ── a proxy each ── Redis, PostgreSQL (with an audit of every commit)
+//!   4 workers × 6 tasks ── proxies each ── Redis, PostgreSQL (with an audit of every commit)
 //!        │ write down what they do and see
 //!        ▼
 //!   histories + audit ── checker ── violations, staleness

@@ -9,7 +9,7 @@ use std::{fmt, time::Duration};
 
 use crate::{
     entities::{Key, Table},
-    settings::{BLOCK, CACHE_TIMEOUT, LEASE, ROWS, WORKERS},
+    settings::{BLOCK, CACHE_TIMEOUT, LEASE, NEAR_BOUND, ROWS, WORKERS},
 };
 
 /// The mean time between two faults, in milliseconds.
@@ -25,6 +25,8 @@ pub(crate) struct Wire {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Server {
     Cache,
+    /// The cache too, but only the connection on which a worker listens.
+    Bus,
     Database,
 }
 
@@ -132,10 +134,10 @@ impl Schedule {
     }
 
     fn wire(&mut self) -> Wire {
-        let to = if self.random.bool() {
-            Server::Cache
-        } else {
-            Server::Database
+        let to = match self.random.u8(..5) {
+            0 | 1 => Server::Cache,
+            2 => Server::Bus,
+            _ => Server::Database,
         };
         Wire {
             worker: self.worker(),
@@ -145,8 +147,12 @@ impl Schedule {
 
     fn delay(&mut self) -> Fault {
         let on = self.wire();
-        // From what nobody notices to what looks like a dead cache.
-        let longest = CACHE_TIMEOUT.as_millis() as u64;
+        // From what nobody notices to what looks like a dead cache, or is no longer vouched for.
+        let (longest, lasting) = match on.to {
+            Server::Bus => (NEAR_BOUND, 2000),
+            Server::Cache | Server::Database => (CACHE_TIMEOUT, 400),
+        };
+        let longest = longest.as_millis() as u64;
         let (mut requests, mut replies) = (self.millis(0..=longest), self.millis(0..=longest));
         if self.random.bool() {
             (requests, replies) = (requests / 20, replies / 20);
@@ -155,7 +161,7 @@ impl Schedule {
             on,
             requests,
             replies,
-            lasting: self.millis(50..=400),
+            lasting: self.millis(50..=lasting),
         }
     }
 
@@ -231,6 +237,7 @@ impl fmt::Display for Wire {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let to = match self.to {
             Server::Cache => "cache",
+            Server::Bus => "bus",
             Server::Database => "database",
         };
         write!(f, "w{} and the {to}", self.worker)
@@ -303,7 +310,7 @@ mod tests {
     #[test]
     fn the_digest_does_not_depend_on_the_process() {
         let digest = Schedule::digest(1, Duration::from_secs(10));
-        assert_eq!(format!("{digest:016x}"), "f5b218b8c02d73d5");
+        assert_eq!(format!("{digest:016x}"), "5242af751215109a");
     }
 
     /// Goal: what a short run shows, a long one with its seed shows too.

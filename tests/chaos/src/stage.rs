@@ -128,6 +128,8 @@ pub(crate) struct Stage<'a> {
 struct Seat {
     guarded: Guarded,
     cache: Proxy,
+    /// Before the other, so that what befalls that one befalls both connections.
+    bus: Proxy,
     database: Proxy,
     lives: u32,
 }
@@ -145,9 +147,11 @@ impl<'a> Stage<'a> {
         servers.order(&["FLUSHALL"])?;
         let seats = (0..WORKERS)
             .map(|_| {
+                let cache = Proxy::start(servers.redis.port())?;
                 Ok(Seat {
                     guarded: Guarded::new("chaos")?,
-                    cache: Proxy::start(servers.redis.port())?,
+                    bus: Proxy::start(cache.port())?,
+                    cache,
                     database: Proxy::start(servers.postgres.port())?,
                     lives: 0,
                 })
@@ -217,6 +221,7 @@ impl<'a> Stage<'a> {
         }
         for seat in &self.seats {
             seat.cache.calm();
+            seat.bus.calm();
             seat.database.calm();
         }
         self.event("every fault is over".into());
@@ -236,7 +241,7 @@ impl<'a> Stage<'a> {
             }
         }
         for seat in &self.seats {
-            for proxy in [&seat.cache, &seat.database] {
+            for proxy in [&seat.cache, &seat.bus, &seat.database] {
                 *self.faults.entry("strikes").or_default() += proxy.sprung();
             }
         }
@@ -251,6 +256,7 @@ impl<'a> Stage<'a> {
             policy: Policy::Refuse,
             namespace: self.namespace.clone(),
             redis: self.servers.redis_url(),
+            bus: self.servers.redis_url(),
             database: format!("{}/{}", self.servers.database_url(), self.database),
             log: Process::VERIFIER.log_file(&self.directory),
             seed: self.plan.seed,
@@ -294,6 +300,7 @@ impl<'a> Stage<'a> {
             policy: Policy::of(worker),
             namespace: self.namespace.clone(),
             redis: format!("redis://127.0.0.1:{}", seat.cache.port()),
+            bus: format!("redis://127.0.0.1:{}", seat.bus.port()),
             database: format!("{}/{}", server_url(seat.database.port()), self.database),
             log: process.log_file(&self.directory),
             seed: self.plan.seed
@@ -312,6 +319,7 @@ impl<'a> Stage<'a> {
         let seat = &self.seats[on.worker];
         match on.to {
             Server::Cache => &seat.cache,
+            Server::Bus => &seat.bus,
             Server::Database => &seat.database,
         }
     }

@@ -40,6 +40,8 @@ pub(crate) struct Orders {
     pub(crate) policy: Policy,
     pub(crate) namespace: String,
     pub(crate) redis: String,
+    /// The same server, to listen.
+    pub(crate) bus: String,
     pub(crate) database: String,
     pub(crate) log: PathBuf,
     pub(crate) seed: u64,
@@ -178,7 +180,7 @@ async fn open(orders: &Orders) -> Result<Worker> {
     let db = CachedDb::builder(conn)
         .config(settings::config(&orders.namespace, orders.policy))
         .redis(pool)
-        .subscriber(Client::open(orders.redis.as_str())?)
+        .subscriber(Client::open(orders.bus.as_str())?)
         .tampered(orders.sabotage.tamper())
         .build()
         .await?;
