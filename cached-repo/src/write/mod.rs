@@ -7,8 +7,8 @@
 //!                        └── outcome unknown ─ leave the block until it lapses
 //! ```
 //! Invariants:
-//! - Outside a transaction a write runs in a task of its own once it has begun: a caller that goes
-//!   away leaves neither an open block nor an unpublished commit behind.
+//! - Outside a transaction a write that has begun ends: a caller that goes away leaves neither an
+//!   open block nor an unpublished commit behind, but a task that sees to it.
 //! - A row is put only under a block of its own; without one it is invalidated.
 //! - What could not be published is pending, and this process does not serve those keys.
 //! - While an outcome is unknown its block stays: the statement may still commit, and until the
@@ -19,6 +19,7 @@
 mod claim;
 mod closing;
 mod commit;
+mod finish;
 pub(crate) mod hand;
 mod pending;
 mod stake;
@@ -30,7 +31,7 @@ use std::{future::Future, sync::Arc};
 use sea_orm::{ActiveModelBehavior, ActiveModelTrait, sea_query::FromValueTuple};
 
 pub(crate) use self::pending::Pending;
-use self::{stake::Stake, touch::Touched};
+use self::{finish::Finish, stake::Stake, touch::Touched};
 use crate::{
     ActiveModelOf, CachedEntity, Id, WriteError,
     cached::{Cached, Provenance},
@@ -153,8 +154,8 @@ pub(crate) async fn delete_by_id<M: CachedEntity>(
     .await
 }
 
-/// Carries a write out: in a transaction with the caller, else in a task of its own, so that it
-/// ends whatever becomes of the caller.
+/// Carries a write out: with the caller, and outside a transaction also without, so that it ends
+/// whatever becomes of the caller.
 async fn carried_out<M, T, F>(
     state: &Arc<EntityState<M>>,
     scope: &Scope,
@@ -170,7 +171,7 @@ where
     if let Scope::Transaction(_) = scope {
         return write.await;
     }
-    match state.core.tasks.spawn(write.in_current_span()).await {
+    match Finish::of(write.in_current_span(), &state.core.tasks).await {
         Ok(result) => result,
         Err(_) => Err(WriteError::Aborted {
             entity: state.name.clone(),
