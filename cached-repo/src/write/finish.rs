@@ -21,8 +21,10 @@ where
     F: Future<Output: Send> + Send + 'static,
 {
     /// `None` once it has ended.
-    work: Option<Pin<Box<TrackedFuture<CatchUnwind<AssertUnwindSafe<F>>>>>>,
+    work: Option<Pin<Box<Work<F>>>>,
 }
+
+type Work<F> = TrackedFuture<CatchUnwind<AssertUnwindSafe<F>>>;
 
 impl<F> Finish<F>
 where
