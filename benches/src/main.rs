@@ -7,8 +7,6 @@
 //! - [`stage`] is where it happens, [`city`] the rows, [`keys`] which of them are asked for;
 //! - [`peers`] are those that are compared, [`load`] puts load on them;
 //! - [`cases`] say what is measured, [`figure`] what is reported.
-// The futures of a case hold those of everyone who is compared.
-#![recursion_limit = "256"]
 
 mod cases;
 mod city;

@@ -244,8 +244,8 @@ impl CachedDbBuilder {
         self
     }
 
-    /// Compares this share of the hits in the shared tier, from `0.0` for none to `1.0` for all, with the database in
-    /// the background. See [`Config::audit`].
+    /// Compares this share of the hits in the shared tier, from `0.0` for none to `1.0` for all, with
+    /// the database in the background. See [`Config::audit`].
     pub fn audit(mut self, rate: f64) -> Self {
         self.config.audit = rate;
         self

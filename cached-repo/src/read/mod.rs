@@ -124,7 +124,8 @@ impl<M: CachedEntity> Query<M> {
         Place::new(&self.state, &self.key)
     }
 
-    /// Reads the row, from the nearest place behind the near cache that may be trusted.
+    /// Reads the row, from the nearest place behind the near cache that may be trusted. What only a
+    /// load needs is boxed: neither a hit nor the caller's future carries it.
     pub(crate) async fn find(self) -> Flown<M> {
         let stats = &self.state.stats;
         if let Scope::Transaction(_) = self.scope {
@@ -135,15 +136,15 @@ impl<M: CachedEntity> Query<M> {
         if self.policy.fresh {
             // Also a key that is owed an invalidation: that one may have reached the cache already,
             // before what this call is to show.
-            return self.find_fresh().await;
+            return Box::pin(self.find_fresh()).await;
         }
         if self.state.core.pending.distrusts(&self.key) {
             stats.bypasses.add(1);
-            return self.board(None).await;
+            return Box::pin(self.board(None)).await;
         }
         match self.serve(self.look().await) {
             Ok(row) => Ok(row),
-            Err(reason) => self.board(reason).await,
+            Err(reason) => Box::pin(self.board(reason)).await,
         }
     }
 
