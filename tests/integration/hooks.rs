@@ -184,3 +184,23 @@ async fn a_panicking_hook_is_an_aborted_write(world: World) {
         .unwrap();
     assert_eq!((saved.name.as_str(), saved.version), ("bob", 3));
 }
+
+everywhere!(hooks_see_what_is_local_to_the_callers_task);
+/// Goal: hooks run with their caller, so that a task-local value, which is how a request's user
+/// reaches them, is there.
+async fn hooks_see_what_is_local_to_the_callers_task(world: World) {
+    world.create_table(hooked::Entity).await;
+    let hooked = hooked::Repository::new(&world.db().await);
+    let test = unique("local");
+    let write = async {
+        let row = hooked.insert(row(&test, "x")).await?.into_model();
+        hooked.delete(row).await
+    };
+    hooked::AUTHOR.scope("ada", write).await.unwrap();
+    let journal = hooked::journal(&test);
+    assert_eq!(journal.len(), 4, "{journal:?}");
+    assert!(
+        journal.iter().all(|line| line.ends_with(" by ada")),
+        "{journal:?}"
+    );
+}

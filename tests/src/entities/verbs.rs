@@ -90,6 +90,11 @@ pub mod hooked {
 
     static JOURNAL: Mutex<Vec<(String, String)>> = Mutex::new(Vec::new());
 
+    tokio::task_local! {
+        /// Whose request it is, as a middleware would say.
+        pub static AUTHOR: &'static str;
+    }
+
     /// Takes what the hooks of a test's rows have written.
     #[must_use]
     pub fn journal(test: &str) -> Vec<String> {
@@ -100,7 +105,8 @@ pub mod hooked {
 
     fn run(hook: &str, insert: Option<bool>, test: &str, name: &str) -> Result<(), DbErr> {
         let insert = insert.map_or("", |insert| if insert { " insert" } else { " update" });
-        let line = format!("{hook}{insert} {name}");
+        let author = AUTHOR.try_with(|author| format!(" by {author}"));
+        let line = format!("{hook}{insert} {name}{}", author.unwrap_or_default());
         JOURNAL.lock().unwrap().push((test.to_owned(), line));
         if name == format!("refuse {hook}") {
             return Err(DbErr::Custom(format!("{hook} refused")));
