@@ -8,6 +8,9 @@
 //! - [`peers`] are those that are compared, [`load`] puts load on them;
 //! - [`cases`] say what is measured, [`figure`] what is reported.
 
+// A case's future holds those of everyone who is compared.
+#![recursion_limit = "256"]
+
 mod cases;
 mod city;
 mod figure;
