@@ -1,13 +1,17 @@
 //! Rows that are missed at the same time are loaded together, and do not share their mishaps.
 
+use std::time::Duration;
+
 use cached_repo_tests::{
     Backend, Tier, World,
-    gated::{Mine, Text, note},
+    gated::{Gate, Mine, Text, note},
 };
 use futures_util::future::join_all;
 use sea_orm::{ActiveValue::Set, EntityTrait};
 
 const ROWS: i64 = 100;
+/// What no test should take.
+const LIMIT: Duration = Duration::from_secs(10);
 
 /// Goal: a hundred cold rows take a handful of statements, and everyone gets the right one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -58,6 +62,45 @@ async fn a_database_that_fails_fails_every_reader_and_then_none() {
         .await;
     let found = join_all((1..=ROWS).map(async |id| notes.find_by_id(id).await)).await;
     assert!(found.iter().all(|row| matches!(row, Ok(Some(_)))));
+}
+
+/// Goal: a row waits for no statement that stalls, although little has gathered beside it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 8)]
+async fn a_row_does_not_wait_for_a_batch_that_stalls() {
+    let prefix = cached_repo_harness::unique("row");
+    let world = cold_notes(&prefix).await;
+    let notes = note::Repository::new(&world.db().await);
+    let hold = |id: i64| Gate::hold(&format!("{prefix}{id}"));
+    let find = |id: i64| {
+        let notes = notes.clone();
+        tokio::spawn(async move { notes.find_by_id(id).await.unwrap().unwrap().id })
+    };
+    // As many as may leave at a time: what is asked for besides gathers.
+    let (mut stalled, mut readers) = (Vec::new(), Vec::new());
+    for id in 1..=4 {
+        let gate = hold(id);
+        readers.push(find(id));
+        gate.arrived(1).await;
+        stalled.push(gate);
+    }
+    let in_batch = hold(10);
+    readers.extend((10..20).map(find));
+    // What is asked for is wanted a moment after it was missed.
+    while notes.stats().misses < 14 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    // Two are over: one takes the batch along, which stalls, and the other one ends.
+    stalled.truncate(2);
+    in_batch.arrived(1).await;
+    let found = tokio::time::timeout(LIMIT, find(50)).await;
+    assert_eq!(found.expect("it waits for the batch").unwrap(), 50);
+    assert!(readers.iter().any(|reader| !reader.is_finished()));
+    drop((stalled, in_batch));
+    let ids = join_all(readers).await.into_iter().map(Result::unwrap);
+    assert_eq!(
+        ids.collect::<Vec<_>>(),
+        (1..=4).chain(10..20).collect::<Vec<_>>()
+    );
 }
 
 /// Rows 1 to 100 that the cache does not know, their texts numbered.

@@ -1,18 +1,21 @@
 //! The batch loader: rows of one entity that are missed at the same time are loaded by one
 //! statement.
 //!
-//! Batching is natural, without a timer: a statement leaves at once while fewer than
-//! [`MOST_STATEMENTS`] are under way, and what is asked for meanwhile gathers for the next one.
+//! Batching is natural: what is asked for while a statement is under way gathers for the next one.
+//! Beside another a statement leaves only if it asks for as many rows: few readers do not wait for
+//! each other, and many do not spend a statement on every few of them.
 //!
 //! Invariants:
 //! - A row is read by a statement that began after it was asked for.
+//! - Who has waited for [`PATIENCE`] waits for no statement that is under way, unless
+//!   [`MOST_STATEMENTS`] are.
 //! - A row that cannot be loaded, or panics when it is decoded, fails nobody else: the rows of its
 //!   batch are then loaded one by one. A database that cannot be reached fails all of them.
 //! - Nobody waits for its batch to leave longer than `load_wait`.
 //!
 //! Does not know the cache.
 
-use std::{mem, panic::AssertUnwindSafe, sync::Arc};
+use std::{mem, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, future::join_all};
 use parking_lot::Mutex;
@@ -23,9 +26,11 @@ use super::Flown;
 use crate::{CachedEntity, Id, ReadError, db::EntityState, protocol::Key, session::Scope};
 
 /// Statements that load rows of one entity at the same time.
-const MOST_STATEMENTS: usize = 2;
+const MOST_STATEMENTS: usize = 4;
 /// Rows that one of them asks for.
 const MOST_ROWS: usize = 256;
+/// Longer than a statement takes, unless the database is far away or stalls.
+const PATIENCE: Duration = Duration::from_millis(5);
 
 /// The loads of one entity.
 pub(crate) struct Loader<M: CachedEntity> {
@@ -34,8 +39,42 @@ pub(crate) struct Loader<M: CachedEntity> {
 
 struct Queue<M: CachedEntity> {
     wanted: Vec<Wanted<M>>,
-    statements: usize,
+    traffic: Traffic,
     tickets: u64,
+}
+
+/// Which statements leave, by how many rows are wanted. Knows no rows.
+#[derive(Debug, Default)]
+struct Traffic {
+    /// Statements that were started and have not ended.
+    under_way: usize,
+    /// One of them has not left yet, and takes along whoever comes.
+    boarding: bool,
+    /// Rows that the one that left last asks for.
+    latest: usize,
+}
+
+impl Traffic {
+    /// Whether one more statement is to be started; then it is.
+    fn starts(&mut self, wanted: usize, impatient: bool) -> bool {
+        let goes = impatient || self.under_way == 0 || wanted >= self.latest;
+        let starts = goes && !self.boarding && self.under_way < MOST_STATEMENTS;
+        self.under_way += usize::from(starts);
+        self.boarding |= starts;
+        starts
+    }
+
+    /// Whether a statement leaves, for the first time or again; if not, it has ended.
+    fn leaves(&mut self, wanted: usize, for_the_first_time: bool) -> bool {
+        self.boarding &= !for_the_first_time;
+        let goes = for_the_first_time || self.under_way == 1 || wanted >= self.latest;
+        if wanted == 0 || !goes {
+            self.under_way -= 1;
+            return false;
+        }
+        self.latest = wanted.min(MOST_ROWS);
+        true
+    }
 }
 
 struct Wanted<M: CachedEntity> {
@@ -51,14 +90,27 @@ impl<M: CachedEntity> Loader<M> {
         Self {
             queue: Mutex::new(Queue {
                 wanted: Vec::new(),
-                statements: 0,
+                traffic: Traffic::default(),
                 tickets: 0,
             }),
         }
     }
 }
 
+impl<M: CachedEntity> Queue<M> {
+    /// Whether one more statement is to be started.
+    fn starts(&mut self, impatient: bool) -> bool {
+        self.traffic.starts(self.wanted.len(), impatient)
+    }
+}
+
 impl<M: CachedEntity> Loader<M> {
+    /// Whether one's batch has not left yet.
+    fn is_waiting(&self, ticket: u64) -> bool {
+        let queue = self.queue.lock();
+        queue.wanted.iter().any(|wanted| wanted.ticket == ticket)
+    }
+
     /// Takes one who waits out of the queue; says whether it was still there.
     fn leave(&self, ticket: u64) -> bool {
         let mut queue = self.queue.lock();
@@ -74,7 +126,7 @@ impl<M: CachedEntity> EntityState<M> {
     /// Loads a row, with others that are asked for at the same time.
     pub(super) async fn load(self: &Arc<Self>, id: Id<M>, key: Key) -> Flown<M> {
         let (reply, mut row) = oneshot::channel();
-        let (ticket, may_start) = {
+        let (ticket, starts) = {
             let mut queue = self.loader.queue.lock();
             queue.tickets += 1;
             let ticket = queue.tickets;
@@ -84,19 +136,22 @@ impl<M: CachedEntity> EntityState<M> {
                 key,
                 reply,
             });
-            let may_start = queue.statements < MOST_STATEMENTS;
-            queue.statements += usize::from(may_start);
-            (ticket, may_start)
+            (ticket, queue.starts(false))
         };
-        if may_start {
-            let statement = Statement {
-                state: Arc::clone(self),
-                counted: true,
-            };
-            self.core.tasks.spawn(work(statement));
+        if starts {
+            self.start_statement();
         }
         let wait = self.core.config.load_wait;
-        let row = match tokio::time::timeout(wait, &mut row).await {
+        let patience = wait.min(PATIENCE);
+        let mut row_in = async |limit| tokio::time::timeout(limit, &mut row).await;
+        let mut in_time = row_in(patience).await;
+        if in_time.is_err() && self.loader.is_waiting(ticket) {
+            if self.loader.queue.lock().starts(true) {
+                self.start_statement();
+            }
+            in_time = row_in(wait - patience).await;
+        }
+        let row = match in_time {
             Ok(row) => row,
             Err(_) if self.loader.leave(ticket) => return Err(self.overloaded()),
             // Its batch has left.
@@ -104,6 +159,15 @@ impl<M: CachedEntity> EntityState<M> {
         };
         // Nobody answers if the runtime ends.
         row.unwrap_or_else(|_| Err(self.aborted()))
+    }
+
+    fn start_statement(self: &Arc<Self>) {
+        let statement = Statement {
+            state: Arc::clone(self),
+            boarding: true,
+            ended: false,
+        };
+        self.core.tasks.spawn(work(statement));
     }
 
     async fn load_batch(self: &Arc<Self>, batch: Vec<Wanted<M>>) {
@@ -191,7 +255,9 @@ async fn work<M: CachedEntity>(mut statement: Statement<M>) {
 /// One of the statements that may be under way; makes room for another however it ends.
 struct Statement<M: CachedEntity> {
     state: Arc<EntityState<M>>,
-    counted: bool,
+    /// It was started and has not left yet.
+    boarding: bool,
+    ended: bool,
 }
 
 impl<M: CachedEntity> Statement<M> {
@@ -199,29 +265,77 @@ impl<M: CachedEntity> Statement<M> {
     fn next_batch(&mut self) -> Option<Vec<Wanted<M>>> {
         let mut queue = self.state.loader.queue.lock();
         queue.wanted.retain(|wanted| !wanted.reply.is_closed());
-        if queue.wanted.is_empty() {
-            // In the same breath as the look: who asks from now on starts a statement.
-            queue.statements -= 1;
-            self.counted = false;
+        let wanted = queue.wanted.len();
+        // In the same breath as the look: who asks from now on starts a statement.
+        if !queue.traffic.leaves(wanted, mem::take(&mut self.boarding)) {
+            self.ended = true;
             return None;
         }
-        let most = queue.wanted.len().min(MOST_ROWS);
-        let rest = queue.wanted.split_off(most);
+        let rest = queue.wanted.split_off(wanted.min(MOST_ROWS));
         Some(mem::replace(&mut queue.wanted, rest))
     }
 }
 
 impl<M: CachedEntity> Drop for Statement<M> {
     fn drop(&mut self) {
-        if !self.counted {
+        if self.ended {
             return;
         }
         let abandoned = {
             let mut queue = self.state.loader.queue.lock();
-            queue.statements -= 1;
+            queue.traffic.under_way -= 1;
+            queue.traffic.boarding &= !self.boarding;
             // The runtime ends: nobody else would load them.
-            (queue.statements == 0).then(|| mem::take(&mut queue.wanted))
+            (queue.traffic.under_way == 0).then(|| mem::take(&mut queue.wanted))
         };
         drop(abandoned);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: a few readers at a time wait for nobody.
+    #[test]
+    fn single_rows_leave_at_once_up_to_the_limit() {
+        let mut traffic = Traffic::default();
+        for _ in 0..MOST_STATEMENTS {
+            assert!(traffic.starts(1, false));
+            assert!(traffic.leaves(1, true));
+        }
+        assert!(!traffic.starts(1, false));
+        assert!(!traffic.starts(1, true));
+    }
+
+    /// Goal: while many rows are being loaded, others gather: for a statement that asks for as
+    /// many, or that which is under way. Nobody waits for more.
+    #[test]
+    fn beside_a_large_statement_no_small_one_leaves() {
+        let mut traffic = Traffic::default();
+        assert!(traffic.starts(1, false));
+        // More come before it leaves, and start none of their own.
+        assert!(!traffic.starts(30, false));
+        assert!(traffic.leaves(30, true));
+        assert!(!traffic.starts(29, false));
+        assert!(traffic.starts(30, false));
+        assert!(traffic.leaves(30, true));
+        // The first one is back: what has gathered meanwhile is the second one's.
+        assert!(!traffic.leaves(5, false));
+        assert_eq!(traffic.under_way, 1);
+        assert!(traffic.leaves(5, false), "there is none to wait for");
+        assert!(!traffic.leaves(0, false));
+        assert_eq!(traffic.under_way, 0);
+    }
+
+    #[test]
+    fn who_has_waited_long_enough_leaves_beside_any_statement() {
+        let mut traffic = Traffic::default();
+        assert!(traffic.starts(1, false));
+        assert!(traffic.leaves(30, true));
+        assert!(!traffic.starts(1, false));
+        assert!(traffic.starts(1, true));
+        assert!(!traffic.starts(1, true), "one is about to leave");
+        assert!(traffic.leaves(1, true), "however little it asks for");
     }
 }
