@@ -9,8 +9,9 @@
 //!
 //! Does not know what a row is.
 
-use std::{fmt, sync::Arc};
+use std::{borrow::Borrow, fmt, sync::Arc};
 
+use arrayvec::ArrayString;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use sea_orm::sea_query::{IntoValueTuple, Value};
 use sha2::{Digest, Sha256};
@@ -88,10 +89,7 @@ impl KeySpace {
 
     /// The key of the row with this primary key.
     pub fn row(&self, id: impl IntoValueTuple) -> Key {
-        let mut text = String::with_capacity(self.prefix.len() + 24);
-        text.push_str(&self.prefix);
-        push_values(&mut text, id.into_value_tuple());
-        bounded(text)
+        key(&self.prefix, id.into_value_tuple().iter())
     }
 
     /// The keys of what is found by these columns.
@@ -131,52 +129,86 @@ pub struct LookupSpace {
 impl LookupSpace {
     /// The key of what these values find.
     pub fn key(&self, values: impl IntoIterator<Item = Value>) -> Key {
-        let mut text = String::with_capacity(self.prefix.len() + 24);
-        text.push_str(&self.prefix);
-        push_values(&mut text, values);
-        bounded(text)
+        key(&self.prefix, values)
     }
 }
 
-fn push_values(text: &mut String, values: impl IntoIterator<Item = Value>) {
+/// What comes before the values, and the values.
+fn key(prefix: &str, values: impl IntoIterator<Item = impl Borrow<Value>>) -> Key {
+    let mut text = Text::default();
+    text.push(prefix);
     for (at, value) in values.into_iter().enumerate() {
         if at > 0 {
-            text.push(',');
+            text.push(",");
         }
-        push_value(text, &value);
+        push_value(&mut text, value.borrow());
+    }
+    let Text { short, long } = text;
+    if long.is_empty() {
+        return Key {
+            text: short.as_str().into(),
+            fingerprint: crc32fast::hash(short.as_bytes()),
+        };
+    }
+    Key {
+        fingerprint: crc32fast::hash(long.as_bytes()),
+        text: shortened(long, MAX_LEN).into(),
+    }
+}
+
+/// The whole text of a key: on the stack, where it takes no allocation, unless it is too long.
+#[derive(Default)]
+struct Text {
+    short: ArrayString<MAX_LEN>,
+    /// All of it, if `short` cannot hold it.
+    long: String,
+}
+
+impl Text {
+    fn push(&mut self, part: &str) {
+        if self.long.is_empty() {
+            if self.short.try_push_str(part).is_ok() {
+                return;
+            }
+            self.long.push_str(&self.short);
+        }
+        self.long.push_str(part);
+    }
+
+    fn push_encoded(&mut self, value: &str) {
+        utf8_percent_encode(value, PLAIN).for_each(|part| self.push(part));
     }
 }
 
 /// Appends one column's value. `!` stands for SQL NULL: no encoded value contains it.
-fn push_value(text: &mut String, value: &Value) {
-    use fmt::Write;
-    // Writing to a String cannot fail.
-    let _ = match value {
-        Value::TinyInt(Some(v)) => write!(text, "{v}"),
-        Value::SmallInt(Some(v)) => write!(text, "{v}"),
-        Value::Int(Some(v)) => write!(text, "{v}"),
-        Value::BigInt(Some(v)) => write!(text, "{v}"),
-        Value::TinyUnsigned(Some(v)) => write!(text, "{v}"),
-        Value::SmallUnsigned(Some(v)) => write!(text, "{v}"),
-        Value::Unsigned(Some(v)) => write!(text, "{v}"),
-        Value::BigUnsigned(Some(v)) => write!(text, "{v}"),
-        Value::String(Some(v)) => write!(text, "{}", utf8_percent_encode(v, PLAIN)),
-        // The SQL literal names a value of any other type; its quotes add nothing.
-        other => {
-            let literal = other.to_string();
-            if literal == "NULL" {
-                text.push('!');
-            } else {
-                let bare = literal
-                    .strip_prefix('\'')
-                    .and_then(|l| l.strip_suffix('\''));
-                let exact = moment(other);
-                let bare = exact.as_deref().or(bare).unwrap_or(&literal);
-                text.extend(utf8_percent_encode(bare, PLAIN));
-            }
-            Ok(())
-        }
+fn push_value(text: &mut Text, value: &Value) {
+    let mut digits = itoa::Buffer::new();
+    let number = match *value {
+        Value::TinyInt(Some(v)) => digits.format(v),
+        Value::SmallInt(Some(v)) => digits.format(v),
+        Value::Int(Some(v)) => digits.format(v),
+        Value::BigInt(Some(v)) => digits.format(v),
+        Value::TinyUnsigned(Some(v)) => digits.format(v),
+        Value::SmallUnsigned(Some(v)) => digits.format(v),
+        Value::Unsigned(Some(v)) => digits.format(v),
+        Value::BigUnsigned(Some(v)) => digits.format(v),
+        Value::String(Some(ref v)) => return text.push_encoded(v),
+        ref other => return push_literal(text, other),
     };
+    text.push(number);
+}
+
+/// Appends the SQL literal, which names a value of any other type; its quotes add nothing.
+fn push_literal(text: &mut Text, value: &Value) {
+    let literal = value.to_string();
+    if literal == "NULL" {
+        return text.push("!");
+    }
+    let bare = literal
+        .strip_prefix('\'')
+        .and_then(|l| l.strip_suffix('\''));
+    let exact = moment(value);
+    text.push_encoded(exact.as_deref().or(bare).unwrap_or(&literal));
 }
 
 /// A date or time in full. Its literal stops at microseconds, and SQLite keeps nanoseconds. By its
@@ -188,14 +220,6 @@ fn moment(value: &Value) -> Option<String> {
     let is_moment = variant.starts_with("Chrono") || variant.starts_with("Time");
     let moment = rest.strip_suffix("))").filter(|_| is_moment)?;
     Some(moment.to_owned())
-}
-
-fn bounded(text: String) -> Key {
-    let fingerprint = crc32fast::hash(text.as_bytes());
-    Key {
-        text: shortened(text, MAX_LEN).into(),
-        fingerprint,
-    }
 }
 
 /// Replaces the tail of a percent-encoded text that is too long by a hash of the whole.
@@ -328,5 +352,23 @@ mod tests {
         // A value that spells out the shortened form does not become it: `#` is encoded.
         let spelt = space().row(one.as_str().strip_prefix("shop:user:").unwrap());
         assert_ne!(spelt, one);
+    }
+    /// Goal: a text that outgrows its place on the stack, at once or by a later column, is the text
+    /// it would have been, and so is its checksum.
+    #[test]
+    fn a_key_stands_for_its_whole_text_however_long_it_is() {
+        let room = MAX_LEN - space().prefix().len();
+        for len in [1, room - 3, room - 2, room - 1, room, room + 1, 3 * room] {
+            let id = "x".repeat(len);
+            for (key, values) in [
+                (space().row(id.clone()), id.clone()),
+                (space().row((id.clone(), "ä")), format!("{id},%C3%A4")),
+                (space().row((7, id.clone(), -8)), format!("7,{id},-8")),
+            ] {
+                let text = format!("shop:user:{values}");
+                assert_eq!(key.fingerprint(), crc32fast::hash(text.as_bytes()), "{len}");
+                assert_eq!(key.as_str(), shortened(text, MAX_LEN), "{len}");
+            }
+        }
     }
 }
