@@ -17,7 +17,7 @@
 
 use std::{fmt, time::Duration};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 
 use super::{Token, Version};
 
@@ -185,6 +185,16 @@ impl Entry {
     /// # Errors
     /// When the bytes are not an entry. Never panics, whatever the bytes are.
     pub fn from_bytes(bytes: &Bytes) -> Result<Self, Malformed> {
+        bytes.clone().try_into()
+    }
+}
+
+/// Reads an entry back; the payload is what is left of the bytes, which need not be shared for it.
+impl TryFrom<Bytes> for Entry {
+    type Error = Malformed;
+
+    /// Never panics, whatever the bytes are.
+    fn try_from(mut bytes: Bytes) -> Result<Self, Malformed> {
         let header: &[u8; Self::HEADER_LEN] = bytes
             .first_chunk()
             .ok_or(Malformed("shorter than a header"))?;
@@ -230,6 +240,7 @@ impl Entry {
         } else {
             Claims::from_writers(slots.collect::<Result<_, _>>()?)
         };
+        bytes.advance(end);
         Ok(Self {
             kind,
             version,
@@ -238,7 +249,7 @@ impl Entry {
             load_cost_ms,
             schema,
             claims,
-            payload: bytes.slice(end..),
+            payload: bytes,
         })
     }
 }

@@ -32,7 +32,7 @@ use std::{
     task::Poll,
 };
 
-use deadpool_redis::redis::{self, FromRedisValue, ParsingError, Value as Reply};
+use deadpool_redis::redis::{self, Cmd, FromRedisValue, ParsingError, Value as Reply};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::{
     runtime::Handle,
@@ -255,10 +255,8 @@ impl Flight {
     async fn read(&mut self) {
         let lane = Arc::clone(&self.gather.lane);
         let timeout = lane.timeout();
-        let mut cmd = redis::cmd(if self.keys.len() == 1 { "GET" } else { "MGET" });
-        for key in &self.keys {
-            cmd.arg(key.as_str());
-        }
+        let verb = if self.keys.len() == 1 { "GET" } else { "MGET" };
+        let cmd = read(verb, &self.keys);
         let found = lane.attempt(async |mut connection| {
             let mut reading = pin!(cmd.query_async(&mut connection));
             while let Some(first) = self.aboard.front() {
@@ -318,6 +316,17 @@ impl Drop for Flight {
         };
         drop(abandoned);
     }
+}
+
+/// The command that reads these keys.
+pub(super) fn read(verb: &str, keys: &[Key]) -> Cmd {
+    let len: usize = keys.iter().map(|key| key.as_str().len()).sum();
+    let mut cmd = Cmd::with_capacity(1 + keys.len(), verb.len() + len);
+    cmd.arg(verb);
+    for key in keys {
+        cmd.arg(key.as_str());
+    }
+    cmd
 }
 
 /// The reply to a `GET` or an `MGET`.

@@ -13,7 +13,10 @@ pub mod wire;
 
 use std::{sync::Arc, time::Duration};
 
-use deadpool_redis::{Pool, redis};
+use deadpool_redis::{
+    Pool,
+    redis::{self, FromRedisValue, ParsingError},
+};
 use futures_util::{StreamExt, TryStreamExt, future::try_join_all, stream};
 
 use self::{
@@ -86,13 +89,9 @@ impl RedisTier {
     }
 
     async fn mget(&self, keys: &[Key]) -> Result<Vec<Held>, TierError> {
-        let mut cmd = redis::cmd("MGET");
-        for key in keys {
-            cmd.arg(key.as_str());
-        }
-        let values: Vec<Raw> = self.lane.query(&cmd).await?;
-        if values.len() == keys.len() {
-            Ok(values.into_iter().map(held).collect())
+        let held: Vec<Held> = self.lane.query(&gather::read("MGET", keys)).await?;
+        if held.len() == keys.len() {
+            Ok(held)
         } else {
             Err(TierError::Failed("MGET: wrong number of values".into()))
         }
@@ -131,6 +130,9 @@ impl Tier for RedisTier {
 
     /// `MGET`s, a few at a time. To them a value of another type than a string is no value.
     fn get_many<'a>(&'a self, keys: &'a [Key]) -> Reply<'a, Vec<Held>> {
+        if (1..=KEYS_PER_MGET).contains(&keys.len()) {
+            return Box::pin(self.mget(keys));
+        }
         let parts = keys.chunks(KEYS_PER_MGET).map(|keys| self.mget(keys));
         let parts: Vec<_> = parts.collect();
         Box::pin(stream::iter(parts).buffered(MGETS_AT_A_TIME).try_concat())
@@ -213,8 +215,14 @@ impl Tier for RedisTier {
 /// What the bytes under a key stand for.
 fn held(Raw(bytes): Raw) -> Held {
     bytes.map_or(Held::Nothing, |bytes| {
-        Entry::from_bytes(&bytes).map_or(Held::Foreign, Held::Entry)
+        Entry::try_from(bytes).map_or(Held::Foreign, Held::Entry)
     })
+}
+
+impl FromRedisValue for Held {
+    fn from_redis_value(reply: redis::Value) -> Result<Self, ParsingError> {
+        Raw::from_redis_value(reply).map(held)
+    }
 }
 
 impl std::fmt::Debug for RedisTier {
