@@ -14,6 +14,7 @@ use std::{
 };
 
 use futures_util::future::try_join_all;
+use quick_cache::DefaultHashBuilder;
 use tokio::time::Instant;
 
 use super::{
@@ -66,7 +67,8 @@ enum Ask<M: CachedEntity> {
 impl<M: CachedEntity> Many<'_, M> {
     /// Reads the rows, in the order of their keys; a key may be there several times.
     pub(crate) async fn find(&self, ids: Vec<Id<M>>) -> Result<Vec<Row<M>>, ReadError> {
-        let mut positions: HashMap<Key, usize> = HashMap::with_capacity(ids.len());
+        let mut positions: HashMap<Key, usize, DefaultHashBuilder> =
+            HashMap::with_capacity_and_hasher(ids.len(), DefaultHashBuilder::default());
         let mut queries = Vec::with_capacity(ids.len());
         let mut order = Vec::with_capacity(ids.len());
         for id in ids {
@@ -84,7 +86,11 @@ impl<M: CachedEntity> Many<'_, M> {
             };
             order.push(Found::At(at));
         }
+        let each_once = order.len() == queries.len();
         let rows = self.find_each(queries).await?;
+        if each_once {
+            return Ok(rows);
+        }
         let row = |found| match found {
             Found::Near(row) => row,
             Found::At(at) => rows[at].clone(),
@@ -94,14 +100,7 @@ impl<M: CachedEntity> Many<'_, M> {
 
     /// Reads different rows.
     async fn find_each(&self, queries: Vec<Query<M>>) -> Result<Vec<Row<M>>, ReadError> {
-        let mut rows: Vec<Row<M>> = vec![None; queries.len()];
-        let mut missed = Vec::new();
-        for (at, (query, served)) in self.look(queries).await.into_iter().enumerate() {
-            match served {
-                Ok(row) => rows[at] = row,
-                Err(reason) => missed.push(Missed { query, at, reason }),
-            }
-        }
+        let (mut rows, mut missed) = self.look(queries).await;
         // A statement's worth at a time: a lease for more would lapse before its row is stored.
         while !missed.is_empty() {
             let later = missed.split_off(missed.len().min(MAX_KEYS_PER_STATEMENT));
@@ -111,37 +110,43 @@ impl<M: CachedEntity> Many<'_, M> {
         Ok(rows)
     }
 
-    /// What the cache knows of each.
-    async fn look(
-        &self,
-        queries: Vec<Query<M>>,
-    ) -> Vec<(Query<M>, Result<Row<M>, Option<MissReason>>)> {
+    /// The rows that the cache knows, each in its place, and the others.
+    async fn look(&self, queries: Vec<Query<M>>) -> (Vec<Row<M>>, Vec<Missed<M>>) {
         let core = &self.state.core;
         let inside = self.is_inside();
         let past = |query: &Query<M>| inside || core.pending.distrusts(&query.key);
         // Asked before the tier: what is no longer owed when it answers may have been when it looked.
         let past: Vec<bool> = queries.iter().map(past).collect();
+        let mut missed = Vec::new();
         if self.policy.fresh || past.iter().all(|past| *past) {
             self.state.stats.bypasses.add(queries.len() as u64);
-            return queries
-                .into_iter()
-                .map(|query| (query, Err(None)))
-                .collect();
+            let rows = vec![None; queries.len()];
+            let all = queries.into_iter().enumerate();
+            missed.extend(all.map(|(at, query)| Missed {
+                query,
+                at,
+                reason: None,
+            }));
+            return (rows, missed);
         }
         let keys: Vec<Key> = queries.iter().map(|query| query.key.clone()).collect();
         let stamps: Vec<_> = queries.iter().map(Query::stamp).collect();
-        let held = match core.tier.get_many(&keys).await {
-            Ok(held) => held.into_iter().map(Some).collect(),
-            Err(_) => keys.iter().map(|_| None).collect::<Vec<_>>(),
-        };
-        let held = held.into_iter().zip(past);
-        let held = held.map(|(held, past)| held.filter(|_| !past));
-        let each = queries.into_iter().zip(held.zip(stamps));
-        each.map(|(query, (held, stamp))| {
-            let served = query.serve(query.see(held, stamp));
-            (query, served)
-        })
-        .collect()
+        // Kept until all rows are read: freed in between, the values would leave gaps of which the
+        // allocator would have to make the rows.
+        let held = core.tier.get_many(&keys).await.ok();
+        // Once for all of them, since reading the clock takes time too.
+        let now = core.tier.now();
+        let mut rows = Vec::with_capacity(queries.len());
+        let asked = queries.into_iter().zip(stamps).zip(past);
+        for (at, ((query, stamp), past)) in asked.enumerate() {
+            let held = held.as_ref().filter(|_| !past).map(|held| &held[at]);
+            let seen = query.see(held, stamp, now);
+            rows.push(query.serve(seen).unwrap_or_else(|reason| {
+                missed.push(Missed { query, at, reason });
+                None
+            }));
+        }
+        (rows, missed)
     }
 
     /// Loads what the cache does not know: what this reader gets the right to load, and what is
@@ -211,7 +216,7 @@ impl<M: CachedEntity> Many<'_, M> {
         };
         match query.place().lease(wanted(reason)).await {
             Answer::Granted(tenure) => Ask::Load(Some(tenure)),
-            Answer::Hit(entry) => match query.judge(&entry) {
+            Answer::Hit(entry) => match query.judge(&entry, self.state.core.tier.now()) {
                 Seen::Row(row, _) => Ask::Known(Some(row)),
                 Seen::Absent => Ask::Known(None),
                 Seen::Miss(_) | Seen::Unknown => Ask::Wait,

@@ -54,7 +54,8 @@ use crate::{
     db::EntityState,
     near::Stamp,
     protocol::{
-        Content, Entry, Key, Lookup, MissReason, Policy, Version, classify, open, state::Want,
+        Content, Entry, Key, Lookup, MissReason, Policy, Timestamp, Version, classify, open,
+        state::Want,
     },
     session::Scope,
     telemetry::EntityStats,
@@ -249,7 +250,7 @@ impl<M: CachedEntity> Query<M> {
 
     /// After a miss: gets the right to load, or what another process loaded meanwhile.
     async fn claim(&self, reason: MissReason) -> Claim<M, Row<M>> {
-        let accept = |entry: &Entry| match self.judge(entry) {
+        let accept = |entry: &Entry| match self.judge(entry, self.state.core.tier.now()) {
             Seen::Row(row, _) => Some(Some(row)),
             Seen::Absent => Some(None),
             Seen::Miss(_) | Seen::Unknown => None,
@@ -296,15 +297,16 @@ impl<M: CachedEntity> Query<M> {
     async fn look(&self) -> Seen<M> {
         let stamp = self.stamp();
         let held = self.state.core.tier.get(&self.key).await;
-        self.see(held.ok(), stamp)
+        self.see(held.as_ref().ok(), stamp, self.state.core.tier.now())
     }
 
-    /// What it means that the shared tier holds this, or gave no answer.
-    fn see(&self, held: Option<Held>, stamp: Option<Stamp>) -> Seen<M> {
+    /// What it means that the shared tier holds this, or gave no answer. It is `now` by the tier's
+    /// clock.
+    fn see(&self, held: Option<&Held>, stamp: Option<Stamp>, now: Timestamp) -> Seen<M> {
         match held {
             Some(Held::Entry(entry)) => {
-                let seen = self.judge(&entry);
-                self.keep_seen(stamp, &entry, &seen);
+                let seen = self.judge(entry, now);
+                self.keep_seen(stamp, entry, &seen, now);
                 seen
             }
             Some(Held::Nothing) => Seen::Miss(MissReason::Nothing),
@@ -314,8 +316,7 @@ impl<M: CachedEntity> Query<M> {
     }
 
     /// What an entry says of the row.
-    fn judge(&self, entry: &Entry) -> Seen<M> {
-        let now = self.state.core.tier.now();
+    fn judge(&self, entry: &Entry, now: Timestamp) -> Seen<M> {
         let config = &self.state.core.config;
         let lookup = classify(
             entry,
