@@ -26,13 +26,15 @@ const PLAIN: &AsciiSet = &NON_ALPHANUMERIC
 const MAX_LEN: usize = 200;
 /// The longest namespace or entity name in a key, in bytes: two of them leave room for an id.
 const MAX_NAME_LEN: usize = 64;
+/// The longest text that a key holds itself, in bytes: what makes a key as large as a cache line.
+const INLINE_LEN: usize = 48;
 /// `#` and 32 hex digits.
 const HASH_LEN: usize = 33;
 
 /// The key of one entry.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Key {
-    text: Arc<str>,
+    text: Text,
     /// CRC-32 of the whole text, also of what the hash of a long key stands for.
     fingerprint: u32,
 }
@@ -40,14 +42,17 @@ pub struct Key {
 impl Key {
     /// The text, as Redis knows it.
     pub fn as_str(&self) -> &str {
-        &self.text
+        match &self.text {
+            Text::Inline(text) => text,
+            Text::Shared(text) => text,
+        }
     }
 
     /// Whether rows are found by what it stands for, and none is kept under it. Of a very long key
     /// the answer may be no.
     #[cfg(feature = "redis")]
     pub(crate) fn is_hint(&self) -> bool {
-        self.text.bytes().filter(|byte| *byte == b':').count() > 2
+        self.as_str().bytes().filter(|byte| *byte == b':').count() > 2
     }
 
     /// Seeds the checksum of what is stored under this key.
@@ -56,15 +61,23 @@ impl Key {
     }
 }
 
+/// Most keys are short: they take no allocation, and no count of who shares it. A text is always
+/// held the same way, so that equal keys are equal.
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Text {
+    Inline(ArrayString<INLINE_LEN>),
+    Shared(Arc<str>),
+}
+
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Key({})", self.text)
+        write!(f, "Key({})", self.as_str())
     }
 }
 
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
+        f.write_str(self.as_str())
     }
 }
 
@@ -135,36 +148,36 @@ impl LookupSpace {
 
 /// What comes before the values, and the values.
 fn key(prefix: &str, values: impl IntoIterator<Item = impl Borrow<Value>>) -> Key {
-    let mut text = Text::default();
-    text.push(prefix);
+    let mut draft = Draft::default();
+    draft.push(prefix);
     for (at, value) in values.into_iter().enumerate() {
         if at > 0 {
-            text.push(",");
+            draft.push(",");
         }
-        push_value(&mut text, value.borrow());
+        push_value(&mut draft, value.borrow());
     }
-    let Text { short, long } = text;
+    let Draft { short, long } = draft;
     if long.is_empty() {
         return Key {
-            text: short.as_str().into(),
             fingerprint: crc32fast::hash(short.as_bytes()),
+            text: Text::Inline(short),
         };
     }
     Key {
         fingerprint: crc32fast::hash(long.as_bytes()),
-        text: shortened(long, MAX_LEN).into(),
+        text: Text::Shared(shortened(long, MAX_LEN).into()),
     }
 }
 
-/// The whole text of a key: on the stack, where it takes no allocation, unless it is too long.
+/// The whole text of a key, while it is put together.
 #[derive(Default)]
-struct Text {
-    short: ArrayString<MAX_LEN>,
+struct Draft {
+    short: ArrayString<INLINE_LEN>,
     /// All of it, if `short` cannot hold it.
     long: String,
 }
 
-impl Text {
+impl Draft {
     fn push(&mut self, part: &str) {
         if self.long.is_empty() {
             if self.short.try_push_str(part).is_ok() {
@@ -181,7 +194,7 @@ impl Text {
 }
 
 /// Appends one column's value. `!` stands for SQL NULL: no encoded value contains it.
-fn push_value(text: &mut Text, value: &Value) {
+fn push_value(text: &mut Draft, value: &Value) {
     let mut digits = itoa::Buffer::new();
     let number = match *value {
         Value::TinyInt(Some(v)) => digits.format(v),
@@ -199,7 +212,7 @@ fn push_value(text: &mut Text, value: &Value) {
 }
 
 /// Appends the SQL literal, which names a value of any other type; its quotes add nothing.
-fn push_literal(text: &mut Text, value: &Value) {
+fn push_literal(text: &mut Draft, value: &Value) {
     let literal = value.to_string();
     if literal == "NULL" {
         return text.push("!");
@@ -353,12 +366,13 @@ mod tests {
         let spelt = space().row(one.as_str().strip_prefix("shop:user:").unwrap());
         assert_ne!(spelt, one);
     }
-    /// Goal: a text that outgrows its place on the stack, at once or by a later column, is the text
-    /// it would have been, and so is its checksum.
+    /// Goal: a text that outgrows its place in the key, or a key altogether, at once or by a later
+    /// column, is the text it would have been, and so is its checksum.
     #[test]
     fn a_key_stands_for_its_whole_text_however_long_it_is() {
-        let room = MAX_LEN - space().prefix().len();
-        for len in [1, room - 3, room - 2, room - 1, room, room + 1, 3 * room] {
+        let prefix_len = space().prefix().len();
+        let around = |limit: usize| limit - prefix_len - 10..=limit - prefix_len + 1;
+        for len in around(INLINE_LEN).chain(around(MAX_LEN)).chain([1, 1000]) {
             let id = "x".repeat(len);
             for (key, values) in [
                 (space().row(id.clone()), id.clone()),

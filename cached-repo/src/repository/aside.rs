@@ -75,7 +75,7 @@ impl<M: CachedEntity> CacheAside<'_, M> {
             Aside::Known(Some(row)) => LookedUp::Hit(row),
             Aside::Known(None) => LookedUp::Absent,
             Aside::Miss(tenure) => LookedUp::Miss(LoadLease {
-                query,
+                query: Box::new(query),
                 tenure,
                 began: Instant::now(),
             }),
@@ -86,7 +86,7 @@ impl<M: CachedEntity> CacheAside<'_, M> {
 /// The right to load a row and store it. Dropping it gives the right back.
 #[must_use = "load the row and give it to `fill`"]
 pub struct LoadLease<M: CachedEntity> {
-    query: Query<M>,
+    query: Box<Query<M>>,
     /// `None` if the row must not be stored: a write is in flight, or the cache is down.
     tenure: Option<Tenure<M>>,
     began: Instant,
