@@ -7,11 +7,7 @@
 //!
 //! Does not know what rows are found by besides their keys.
 
-use std::{
-    collections::{HashMap, hash_map::Entry},
-    mem,
-    sync::Arc,
-};
+use std::{collections::HashMap, mem, sync::Arc};
 
 use futures_util::future::try_join_all;
 use quick_cache::DefaultHashBuilder;
@@ -67,9 +63,10 @@ enum Ask<M: CachedEntity> {
 impl<M: CachedEntity> Many<'_, M> {
     /// Reads the rows, in the order of their keys; a key may be there several times.
     pub(crate) async fn find(&self, ids: Vec<Id<M>>) -> Result<Vec<Row<M>>, ReadError> {
-        let mut positions: HashMap<Key, usize, DefaultHashBuilder> =
+        // Where among the queries a key is, by its fingerprint.
+        let mut places: HashMap<u32, usize, DefaultHashBuilder> =
             HashMap::with_capacity_and_hasher(ids.len(), DefaultHashBuilder::default());
-        let mut queries = Vec::with_capacity(ids.len());
+        let mut queries: Vec<Query<M>> = Vec::with_capacity(ids.len());
         let mut order = Vec::with_capacity(ids.len());
         for id in ids {
             if let Some(row) = self.state.find_near(self.scope, &id, &self.policy) {
@@ -77,17 +74,20 @@ impl<M: CachedEntity> Many<'_, M> {
                 continue;
             }
             let query = Query::new(self.state, self.scope, id, self.policy);
-            let at = match positions.entry(query.key.clone()) {
-                Entry::Occupied(occupied) => *occupied.get(),
-                Entry::Vacant(vacant) => {
+            let next = queries.len();
+            let place = *places.entry(query.key.fingerprint()).or_insert(next);
+            // Two keys may have one fingerprint; the second one is then asked for each time.
+            let at = match queries.get(place) {
+                Some(same) if same.key == query.key => place,
+                _ => {
                     queries.push(query);
-                    *vacant.insert(queries.len() - 1)
+                    next
                 }
             };
             order.push(Found::At(at));
         }
         let each_once = order.len() == queries.len();
-        let rows = self.find_each(queries).await?;
+        let rows = self.find_each(&queries).await?;
         if each_once {
             return Ok(rows);
         }
@@ -99,7 +99,7 @@ impl<M: CachedEntity> Many<'_, M> {
     }
 
     /// Reads different rows.
-    async fn find_each(&self, queries: Vec<Query<M>>) -> Result<Vec<Row<M>>, ReadError> {
+    async fn find_each(&self, queries: &[Query<M>]) -> Result<Vec<Row<M>>, ReadError> {
         let (mut rows, mut missed) = self.look(queries).await;
         // A statement's worth at a time: a lease for more would lapse before its row is stored.
         while !missed.is_empty() {
@@ -111,7 +111,7 @@ impl<M: CachedEntity> Many<'_, M> {
     }
 
     /// The rows that the cache knows, each in its place, and the others.
-    async fn look(&self, queries: Vec<Query<M>>) -> (Vec<Row<M>>, Vec<Missed<M>>) {
+    async fn look(&self, queries: &[Query<M>]) -> (Vec<Row<M>>, Vec<Missed<M>>) {
         let core = &self.state.core;
         let inside = self.is_inside();
         let past = |query: &Query<M>| inside || core.pending.distrusts(&query.key);
@@ -121,9 +121,9 @@ impl<M: CachedEntity> Many<'_, M> {
         if self.policy.fresh || past.iter().all(|past| *past) {
             self.state.stats.bypasses.add(queries.len() as u64);
             let rows = vec![None; queries.len()];
-            let all = queries.into_iter().enumerate();
+            let all = queries.iter().enumerate();
             missed.extend(all.map(|(at, query)| Missed {
-                query,
+                query: query.clone(),
                 at,
                 reason: None,
             }));
@@ -137,11 +137,11 @@ impl<M: CachedEntity> Many<'_, M> {
         // Once for all of them, since reading the clock takes time too.
         let now = core.tier.now();
         let mut rows = Vec::with_capacity(queries.len());
-        let asked = queries.into_iter().zip(stamps).zip(past);
-        for (at, ((query, stamp), past)) in asked.enumerate() {
-            let held = held.as_ref().filter(|_| !past).map(|held| &held[at]);
+        for (at, (query, stamp)) in queries.iter().zip(stamps).enumerate() {
+            let held = held.as_ref().filter(|_| !past[at]).map(|held| &held[at]);
             let seen = query.see(held, stamp, now);
             rows.push(query.serve(seen).unwrap_or_else(|reason| {
+                let query = query.clone();
                 missed.push(Missed { query, at, reason });
                 None
             }));

@@ -209,6 +209,38 @@ async fn many_text_keys_are_found_as_they_are_spelt(world: World) {
     }
 }
 
+everywhere!(keys_of_one_checksum_find_their_own_rows);
+/// Goal: keys are told apart by their texts, in whatever order and however often they are asked
+/// for: cold, warm, past the cache and inside a transaction.
+async fn keys_of_one_checksum_find_their_own_rows(world: World) {
+    world.create_table(setting::Entity).await;
+    let db = world.db().await;
+    let settings = setting::Repository::new(&db);
+    // Texts of one CRC-32, also behind the same prefix.
+    let [one, other] = ["plumless", "buckeroo"];
+    for name in [one, other] {
+        let row = setting::ActiveModel {
+            name: Set(name.into()),
+            value: Set(format!("value of {name}")),
+        };
+        settings.insert(row).await.unwrap();
+    }
+    settings.invalidate_all().await.unwrap();
+    let check = async |settings: &setting::Repository| {
+        let asked = [one, other, other, one, other];
+        let found = settings.find_by_ids(asked).await.unwrap();
+        for (name, row) in asked.iter().zip(found) {
+            assert_eq!(row.unwrap().value, format!("value of {name}"));
+        }
+    };
+    check(&settings).await;
+    check(&settings).await;
+    check(&settings.fresh()).await;
+    let tx = db.begin().await.unwrap();
+    check(&settings.on(&tx)).await;
+    tx.rollback().await.unwrap();
+}
+
 everywhere!(inside_a_transaction_many_keys_show_its_own_writes);
 /// Goal: inside, one SELECT past the cache; outside, what is committed.
 async fn inside_a_transaction_many_keys_show_its_own_writes(world: World) {
