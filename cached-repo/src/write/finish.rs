@@ -14,6 +14,7 @@ use std::{
 use futures_util::{FutureExt, future::CatchUnwind};
 use tokio::runtime::Handle;
 use tokio_util::task::{TaskTracker, task_tracker::TrackedFuture};
+use tracing::{Instrument, instrument::Instrumented};
 
 /// See the module.
 pub(super) struct Finish<F>
@@ -21,20 +22,22 @@ where
     F: Future<Output: Send> + Send + 'static,
 {
     /// `None` once it has ended.
-    work: Option<Pin<Box<Work<F>>>>,
+    work: Option<Work<F>>,
 }
 
-type Work<F> = TrackedFuture<CatchUnwind<AssertUnwindSafe<F>>>;
+type Work<F> = TrackedFuture<CatchUnwind<AssertUnwindSafe<Instrumented<Pin<Box<F>>>>>>;
 
 impl<F> Finish<F>
 where
     F: Future<Output: Send> + Send + 'static,
 {
-    /// `work` counts as one of `tasks` until it has ended.
+    /// `work` counts as one of `tasks` until it has ended, and has the caller's span.
     pub(super) fn of(work: F, tasks: &TaskTracker) -> Self {
+        // Boxed first: what a write needs is large, and would be moved from each to the next.
+        let work = Box::pin(work).in_current_span();
         let work = AssertUnwindSafe(work).catch_unwind();
         Self {
-            work: Some(Box::pin(tasks.track_future(work))),
+            work: Some(tasks.track_future(work)),
         }
     }
 }
@@ -51,7 +54,7 @@ where
             // Whoever asks again after the end waits for ever.
             return Poll::Pending;
         };
-        let ended = work.as_mut().poll(context);
+        let ended = Pin::new(work).poll(context);
         if ended.is_ready() {
             self.work = None;
         }

@@ -166,12 +166,11 @@ where
     T: Send + 'static,
     F: Future<Output = Result<T, WriteError>> + Send + 'static,
 {
-    use tracing::Instrument;
     let write = write(Arc::clone(state), scope.clone());
     if let Scope::Transaction(_) = scope {
         return write.await;
     }
-    match Finish::of(write.in_current_span(), &state.core.tasks).await {
+    match Finish::of(write, &state.core.tasks).await {
         Ok(result) => result,
         Err(_) => Err(WriteError::Aborted {
             entity: state.name.clone(),
