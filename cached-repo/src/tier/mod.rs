@@ -113,8 +113,14 @@ pub(crate) fn each<F: Future>(
     operations: impl IntoIterator<Item = F>,
 ) -> impl Future<Output = Vec<F::Output>> {
     // None of them begins before it is its turn.
-    let operations: Vec<F> = operations.into_iter().collect();
-    stream::iter(operations).buffered(AT_A_TIME).collect()
+    let mut operations: Vec<F> = operations.into_iter().collect();
+    async move {
+        // Most callers have one, which needs nobody to see whose turn it is.
+        if operations.len() == 1 {
+            return vec![operations.remove(0).await];
+        }
+        stream::iter(operations).buffered(AT_A_TIME).collect().await
+    }
 }
 
 /// What may have changed.

@@ -30,7 +30,7 @@ impl Arguments for Lease {
         };
         cmd.arg(self.token.as_bytes())
             .arg(self.lease_ms)
-            .arg(version(self.floor))
+            .arg(&version(self.floor))
             .arg(want);
     }
 }
@@ -45,7 +45,7 @@ impl Arguments for Fill {
         };
         cmd.arg(self.token.as_bytes())
             .arg(found)
-            .arg(version(floor));
+            .arg(&version(floor));
         push_value(cmd, value);
     }
 }
@@ -89,7 +89,7 @@ impl Arguments for Announced<'_, Done> {
         cmd.arg(request.token.as_bytes())
             .arg(request.keep_ms)
             .arg(outcome)
-            .arg(version(number))
+            .arg(&version(number))
             .arg(self.channel);
         if let Some(value) = value {
             push_value(cmd, value);
@@ -97,13 +97,24 @@ impl Arguments for Announced<'_, Done> {
     }
 }
 
-fn version(version: Version) -> String {
-    format!("{:019}", version.get())
+fn version(version: Version) -> [u8; 19] {
+    digits(version.get())
+}
+
+/// The last digits of a number, with zeros before it.
+fn digits<const N: usize>(mut number: u64) -> [u8; N] {
+    let mut text = [b'0'; N];
+    for digit in text.iter_mut().rev() {
+        *digit = b'0' + (number % 10) as u8;
+        number /= 10;
+    }
+    text
 }
 
 fn push_value(cmd: &mut Cmd, value: &Value) {
+    let cost = value.load_cost_ms.min(Entry::MAX_COST_MS);
     cmd.arg(value.fresh_ms.min(Entry::MAX_SPAN_MS))
-        .arg(format!("{:05}", value.load_cost_ms.min(Entry::MAX_COST_MS)))
+        .arg(&digits::<5>(cost.into()))
         .arg(format!("{:08x}", value.schema))
         .arg(value.ttl_ms)
         .arg(&value.payload[..]);
