@@ -2,8 +2,8 @@
 //! statement.
 //!
 //! Batching is natural: what is asked for while a statement is under way gathers for the next one.
-//! Beside another a statement leaves only if it asks for as many rows: few readers do not wait for
-//! each other, and many do not spend a statement on every few of them.
+//! Beside others a statement leaves only if it asks for as many rows as they do, or more: few readers
+//! do not wait for each other, and many do not spend a statement on every few of them.
 //!
 //! Invariants:
 //! - A row is read by a statement that began after it was asked for.
@@ -50,30 +50,42 @@ struct Traffic {
     under_way: usize,
     /// One of them has not left yet, and takes along whoever comes.
     boarding: bool,
-    /// Rows that the one that left last asks for.
-    latest: usize,
+    /// Rows that those that have left ask for.
+    rows: usize,
 }
 
 impl Traffic {
+    /// Whether so many rows are worth a statement beside those under way: as many as theirs, and a
+    /// few more, so that batches grow as long as more is asked for than they bring.
+    fn are_enough(&self, wanted: usize) -> bool {
+        wanted >= self.rows + self.rows / 4
+    }
+
     /// Whether one more statement is to be started; then it is.
     fn starts(&mut self, wanted: usize, impatient: bool) -> bool {
-        let goes = impatient || self.under_way == 0 || wanted >= self.latest;
+        let goes = impatient || self.are_enough(wanted);
         let starts = goes && !self.boarding && self.under_way < MOST_STATEMENTS;
         self.under_way += usize::from(starts);
         self.boarding |= starts;
         starts
     }
 
-    /// Whether a statement leaves, for the first time or again; if not, it has ended.
-    fn leaves(&mut self, wanted: usize, for_the_first_time: bool) -> bool {
-        self.boarding &= !for_the_first_time;
-        let goes = for_the_first_time || self.under_way == 1 || wanted >= self.latest;
-        if wanted == 0 || !goes {
-            self.under_way -= 1;
-            return false;
+    /// With how many rows one leaves, for the first time or, with how many it is back, again; with
+    /// none it has ended.
+    fn leaves(&mut self, back_with: Option<usize>, wanted: usize) -> usize {
+        self.comes_back(back_with);
+        let goes = back_with.is_none() || self.are_enough(wanted);
+        let rows = if goes { wanted.min(MOST_ROWS) } else { 0 };
+        self.rows += rows;
+        self.under_way -= usize::from(rows == 0);
+        rows
+    }
+
+    fn comes_back(&mut self, back_with: Option<usize>) {
+        match back_with {
+            Some(rows) => self.rows -= rows,
+            None => self.boarding = false,
         }
-        self.latest = wanted.min(MOST_ROWS);
-        true
     }
 }
 
@@ -164,7 +176,7 @@ impl<M: CachedEntity> EntityState<M> {
     fn start_statement(self: &Arc<Self>) {
         let statement = Statement {
             state: Arc::clone(self),
-            boarding: true,
+            rows: None,
             ended: false,
         };
         self.core.tasks.spawn(work(statement));
@@ -255,8 +267,8 @@ async fn work<M: CachedEntity>(mut statement: Statement<M>) {
 /// One of the statements that may be under way; makes room for another however it ends.
 struct Statement<M: CachedEntity> {
     state: Arc<EntityState<M>>,
-    /// It was started and has not left yet.
-    boarding: bool,
+    /// Rows that it asks for; `None` until it leaves for the first time.
+    rows: Option<usize>,
     ended: bool,
 }
 
@@ -265,13 +277,15 @@ impl<M: CachedEntity> Statement<M> {
     fn next_batch(&mut self) -> Option<Vec<Wanted<M>>> {
         let mut queue = self.state.loader.queue.lock();
         queue.wanted.retain(|wanted| !wanted.reply.is_closed());
-        let wanted = queue.wanted.len();
         // In the same breath as the look: who asks from now on starts a statement.
-        if !queue.traffic.leaves(wanted, mem::take(&mut self.boarding)) {
+        let wanted = queue.wanted.len();
+        let rows = queue.traffic.leaves(self.rows, wanted);
+        if rows == 0 {
             self.ended = true;
             return None;
         }
-        let rest = queue.wanted.split_off(wanted.min(MOST_ROWS));
+        self.rows = Some(rows);
+        let rest = queue.wanted.split_off(rows);
         Some(mem::replace(&mut queue.wanted, rest))
     }
 }
@@ -283,8 +297,8 @@ impl<M: CachedEntity> Drop for Statement<M> {
         }
         let abandoned = {
             let mut queue = self.state.loader.queue.lock();
+            queue.traffic.comes_back(self.rows);
             queue.traffic.under_way -= 1;
-            queue.traffic.boarding &= !self.boarding;
             // The runtime ends: nobody else would load them.
             (queue.traffic.under_way == 0).then(|| mem::take(&mut queue.wanted))
         };
@@ -296,46 +310,55 @@ impl<M: CachedEntity> Drop for Statement<M> {
 mod tests {
     use super::*;
 
-    /// Goal: a few readers at a time wait for nobody.
+    /// Goal: two readers at a time wait for nobody, and no more statements leave than may.
     #[test]
-    fn single_rows_leave_at_once_up_to_the_limit() {
+    fn a_statement_leaves_beside_others_that_ask_for_no_more() {
         let mut traffic = Traffic::default();
-        for _ in 0..MOST_STATEMENTS {
-            assert!(traffic.starts(1, false));
-            assert!(traffic.leaves(1, true));
+        for (under_way, wanted) in [1, 1, 2, 5].into_iter().enumerate() {
+            assert_eq!(traffic.under_way, under_way);
+            assert!(traffic.starts(wanted, false));
+            assert_eq!(traffic.leaves(None, wanted), wanted);
         }
-        assert!(!traffic.starts(1, false));
+        assert_eq!(traffic.under_way, MOST_STATEMENTS);
+        assert!(!traffic.starts(100, false));
         assert!(!traffic.starts(1, true));
     }
 
-    /// Goal: while many rows are being loaded, others gather: for a statement that asks for as
-    /// many, or that which is under way. Nobody waits for more.
+    /// Goal: while many rows are being loaded, others gather, until they are as many or nothing is
+    /// under way that they could wait for.
     #[test]
     fn beside_a_large_statement_no_small_one_leaves() {
         let mut traffic = Traffic::default();
         assert!(traffic.starts(1, false));
         // More come before it leaves, and start none of their own.
         assert!(!traffic.starts(30, false));
-        assert!(traffic.leaves(30, true));
-        assert!(!traffic.starts(29, false));
-        assert!(traffic.starts(30, false));
-        assert!(traffic.leaves(30, true));
-        // The first one is back: what has gathered meanwhile is the second one's.
-        assert!(!traffic.leaves(5, false));
-        assert_eq!(traffic.under_way, 1);
-        assert!(traffic.leaves(5, false), "there is none to wait for");
-        assert!(!traffic.leaves(0, false));
-        assert_eq!(traffic.under_way, 0);
+        assert_eq!(traffic.leaves(None, 30), 30);
+        assert!(!traffic.starts(30, false));
+        assert!(traffic.starts(40, false));
+        assert_eq!(traffic.leaves(None, 41), 41);
+        // The first one is back: what has gathered meanwhile waits for the second one.
+        assert_eq!(traffic.leaves(Some(30), 5), 0);
+        assert_eq!(traffic.leaves(Some(41), 5), 5);
+        assert_eq!(traffic.leaves(Some(5), 0), 0);
+        assert_eq!((traffic.under_way, traffic.rows), (0, 0));
+    }
+
+    #[test]
+    fn no_statement_asks_for_more_than_it_may() {
+        let mut traffic = Traffic::default();
+        assert!(traffic.starts(1, false));
+        assert_eq!(traffic.leaves(None, MOST_ROWS + 1), MOST_ROWS);
+        assert_eq!(traffic.leaves(Some(MOST_ROWS), 1), 1);
     }
 
     #[test]
     fn who_has_waited_long_enough_leaves_beside_any_statement() {
         let mut traffic = Traffic::default();
         assert!(traffic.starts(1, false));
-        assert!(traffic.leaves(30, true));
+        assert_eq!(traffic.leaves(None, 30), 30);
         assert!(!traffic.starts(1, false));
         assert!(traffic.starts(1, true));
         assert!(!traffic.starts(1, true), "one is about to leave");
-        assert!(traffic.leaves(1, true), "however little it asks for");
+        assert_eq!(traffic.leaves(None, 1), 1, "however little it asks for");
     }
 }
