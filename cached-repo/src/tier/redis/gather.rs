@@ -171,6 +171,8 @@ struct Flight {
     aboard: VecDeque<Passenger>,
     /// What they ask for, each key once.
     keys: Vec<Key>,
+    /// How many of them ask for each.
+    askers: Vec<usize>,
     /// Where in `keys` a key is, by its fingerprint.
     places: HashMap<u32, usize, BuildHasherDefault<Spread>>,
     /// It has given its place back.
@@ -191,6 +193,7 @@ impl Flight {
             boarding: Vec::new(),
             aboard: VecDeque::new(),
             keys: Vec::new(),
+            askers: Vec::new(),
             places: HashMap::default(),
             landed: false,
         }
@@ -223,6 +226,7 @@ impl Flight {
     /// Lets them in who have not gone away and still have time.
     fn board(&mut self) {
         self.keys.clear();
+        self.askers.clear();
         self.places.clear();
         let (now, timeout) = (Instant::now(), self.gather.lane.timeout());
         for reader in self.boarding.drain(..) {
@@ -240,9 +244,11 @@ impl Flight {
                 Some(key) if *key == reader.key => place,
                 _ => {
                     self.keys.push(reader.key);
+                    self.askers.push(0);
                     next
                 }
             };
+            self.askers[place] += 1;
             self.aboard.push_back(Passenger {
                 place,
                 began: reader.began,
@@ -283,13 +289,16 @@ impl Flight {
     }
 
     fn deliver(&mut self, mut values: Vec<Raw>) {
-        let each_once = self.aboard.len() == self.keys.len();
         for passenger in self.aboard.drain(..) {
-            let value = &mut values[passenger.place];
-            let value = if each_once {
-                value.take()
-            } else {
-                value.clone()
+            let (value, askers) = (
+                &mut values[passenger.place],
+                &mut self.askers[passenger.place],
+            );
+            *askers -= 1;
+            // The last one needs no copy.
+            let value = match askers {
+                0 => value.take(),
+                _ => value.clone(),
             };
             // Who has gone away needs none.
             let _ = passenger.reply.send(Ok(value));
