@@ -39,7 +39,20 @@ impl Clock {
     }
 
     pub(crate) fn now(&self) -> Timestamp {
-        let now = self.origin_since_epoch + self.origin.elapsed();
+        self.after(self.origin.elapsed())
+    }
+
+    /// As late as [`moment`](Self::moment); does not pause with tokio's time.
+    #[cfg_attr(
+        not(any(test, feature = "redis")),
+        expect(dead_code, reason = "the in-process tier has no time but this clock's")
+    )]
+    pub(crate) fn coarse_now(&self) -> Timestamp {
+        self.after(self.moment().since(Moment::START))
+    }
+
+    fn after(&self, elapsed: Duration) -> Timestamp {
+        let now = self.origin_since_epoch + elapsed;
         Timestamp::from_millis(u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
     }
 }
