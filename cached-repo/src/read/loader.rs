@@ -26,6 +26,8 @@ use super::Flown;
 use crate::{CachedEntity, Id, ReadError, db::EntityState, protocol::Key, session::Scope};
 
 /// Statements that load rows of one entity at the same time.
+const STATEMENTS: usize = 2;
+/// The same if some of them stall.
 const MOST_STATEMENTS: usize = 4;
 /// Rows that one of them asks for.
 const MOST_ROWS: usize = 256;
@@ -63,8 +65,11 @@ impl Traffic {
 
     /// Whether one more statement is to be started; then it is.
     fn starts(&mut self, wanted: usize, impatient: bool) -> bool {
-        let goes = impatient || self.are_enough(wanted);
-        let starts = goes && !self.boarding && self.under_way < MOST_STATEMENTS;
+        let (goes, most) = match impatient {
+            true => (true, MOST_STATEMENTS),
+            false => (self.are_enough(wanted), STATEMENTS),
+        };
+        let starts = goes && !self.boarding && self.under_way < most;
         self.under_way += usize::from(starts);
         self.boarding |= starts;
         starts
@@ -312,14 +317,15 @@ mod tests {
 
     /// Goal: two readers at a time wait for nobody, and no more statements leave than may.
     #[test]
-    fn a_statement_leaves_beside_others_that_ask_for_no_more() {
+    fn few_statements_leave_at_once_and_more_for_the_impatient() {
         let mut traffic = Traffic::default();
-        for (under_way, wanted) in [1, 1, 2, 5].into_iter().enumerate() {
+        for under_way in 0..MOST_STATEMENTS {
             assert_eq!(traffic.under_way, under_way);
-            assert!(traffic.starts(wanted, false));
-            assert_eq!(traffic.leaves(None, wanted), wanted);
+            let at_once = under_way < STATEMENTS;
+            assert_eq!(traffic.starts(1, false), at_once);
+            assert_eq!(traffic.starts(1, true), !at_once);
+            assert_eq!(traffic.leaves(None, 1), 1);
         }
-        assert_eq!(traffic.under_way, MOST_STATEMENTS);
         assert!(!traffic.starts(100, false));
         assert!(!traffic.starts(1, true));
     }
