@@ -95,7 +95,6 @@ async fn a_row_does_not_wait_for_a_batch_that_stalls() {
     in_batch.arrived(1).await;
     let found = tokio::time::timeout(LIMIT, find(50)).await;
     assert_eq!(found.expect("it waits for the batch").unwrap(), 50);
-    assert!(readers.iter().any(|reader| !reader.is_finished()));
     drop((stalled, in_batch));
     let ids = join_all(readers).await.into_iter().map(Result::unwrap);
     assert_eq!(

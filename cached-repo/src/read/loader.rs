@@ -2,8 +2,9 @@
 //! statement.
 //!
 //! Batching is natural: what is asked for while a statement is under way gathers for the next one.
-//! Beside others a statement leaves only if it asks for as many rows as they do, or more: few readers
-//! do not wait for each other, and many do not spend a statement on every few of them.
+//! Beside others a statement leaves only if it asks for as many rows as they do and a quarter more, or
+//! if somebody has waited for [`PATIENCE`]: few readers do not wait for each other, and many do not
+//! spend a statement on every few of them.
 //!
 //! Invariants:
 //! - A row is read by a statement that began after it was asked for.
@@ -20,7 +21,10 @@ use std::{mem, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use futures_util::{FutureExt, future::join_all};
 use parking_lot::Mutex;
 use sea_orm::{DbErr, RuntimeErr, sqlx};
-use tokio::sync::oneshot;
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout_at},
+};
 
 use super::Flown;
 use crate::{CachedEntity, Id, ReadError, db::EntityState, protocol::Key, session::Scope};
@@ -40,6 +44,7 @@ pub(crate) struct Loader<M: CachedEntity> {
 }
 
 struct Queue<M: CachedEntity> {
+    /// In the order of their tickets.
     wanted: Vec<Wanted<M>>,
     traffic: Traffic,
     tickets: u64,
@@ -50,8 +55,8 @@ struct Queue<M: CachedEntity> {
 struct Traffic {
     /// Statements that were started and have not ended.
     under_way: usize,
-    /// One of them has not left yet, and takes along whoever comes.
-    boarding: bool,
+    /// Of these, those that have not left yet, and take along whoever comes.
+    boarding: usize,
     /// Rows that those that have left ask for.
     rows: usize,
 }
@@ -65,13 +70,13 @@ impl Traffic {
 
     /// Whether one more statement is to be started; then it is.
     fn starts(&mut self, wanted: usize, impatient: bool) -> bool {
-        let (goes, most) = match impatient {
-            true => (true, MOST_STATEMENTS),
-            false => (self.are_enough(wanted), STATEMENTS),
+        let starts = match impatient {
+            // One that is about to leave may belong to a runtime that is busy.
+            true => self.under_way < MOST_STATEMENTS,
+            false => self.are_enough(wanted) && self.boarding == 0 && self.under_way < STATEMENTS,
         };
-        let starts = goes && !self.boarding && self.under_way < most;
         self.under_way += usize::from(starts);
-        self.boarding |= starts;
+        self.boarding += usize::from(starts);
         starts
     }
 
@@ -89,7 +94,7 @@ impl Traffic {
     fn comes_back(&mut self, back_with: Option<usize>) {
         match back_with {
             Some(rows) => self.rows -= rows,
-            None => self.boarding = false,
+            None => self.boarding -= 1,
         }
     }
 }
@@ -119,22 +124,28 @@ impl<M: CachedEntity> Queue<M> {
     fn starts(&mut self, impatient: bool) -> bool {
         self.traffic.starts(self.wanted.len(), impatient)
     }
+
+    fn place_of(&self, ticket: u64) -> Option<usize> {
+        let place = self
+            .wanted
+            .binary_search_by_key(&ticket, |wanted| wanted.ticket);
+        place.ok()
+    }
 }
 
 impl<M: CachedEntity> Loader<M> {
-    /// Whether one's batch has not left yet.
-    fn is_waiting(&self, ticket: u64) -> bool {
-        let queue = self.queue.lock();
-        queue.wanted.iter().any(|wanted| wanted.ticket == ticket)
+    /// For one who has waited too long: whether a statement is to be started; `None` if its batch
+    /// has left.
+    fn hurry(&self, ticket: u64) -> Option<bool> {
+        let mut queue = self.queue.lock();
+        queue.place_of(ticket)?;
+        Some(queue.starts(true))
     }
 
     /// Takes one who waits out of the queue; says whether it was still there.
     fn leave(&self, ticket: u64) -> bool {
         let mut queue = self.queue.lock();
-        let place = queue
-            .wanted
-            .iter()
-            .position(|wanted| wanted.ticket == ticket);
+        let place = queue.place_of(ticket);
         place.map(|place| queue.wanted.remove(place)).is_some()
     }
 }
@@ -158,21 +169,20 @@ impl<M: CachedEntity> EntityState<M> {
         if starts {
             self.start_statement();
         }
-        let wait = self.core.config.load_wait;
-        let patience = wait.min(PATIENCE);
-        let mut row_in = async |limit| tokio::time::timeout(limit, &mut row).await;
-        let mut in_time = row_in(patience).await;
-        if in_time.is_err() && self.loader.is_waiting(ticket) {
-            if self.loader.queue.lock().starts(true) {
-                self.start_statement();
+        let overdue = Instant::now() + self.core.config.load_wait;
+        let row = loop {
+            let patient_until = overdue.min(Instant::now() + PATIENCE);
+            match timeout_at(patient_until, &mut row).await {
+                Ok(row) => break row,
+                Err(_) if Instant::now() >= overdue && self.loader.leave(ticket) => {
+                    return Err(self.overloaded());
+                }
+                Err(_) => match self.loader.hurry(ticket) {
+                    Some(true) => self.start_statement(),
+                    Some(false) => {}
+                    None => break row.await,
+                },
             }
-            in_time = row_in(wait - patience).await;
-        }
-        let row = match in_time {
-            Ok(row) => row,
-            Err(_) if self.loader.leave(ticket) => return Err(self.overloaded()),
-            // Its batch has left.
-            Err(_) => row.await,
         };
         // Nobody answers if the runtime ends.
         row.unwrap_or_else(|_| Err(self.aborted()))
@@ -257,7 +267,7 @@ fn concerns_all(error: &ReadError) -> bool {
     }
 }
 
-/// Loads batch after batch, until nothing is asked for.
+/// Loads batch after batch, until too little is asked for.
 async fn work<M: CachedEntity>(mut statement: Statement<M>) {
     loop {
         // Who is ready to ask at this moment goes along.
@@ -282,7 +292,8 @@ impl<M: CachedEntity> Statement<M> {
     fn next_batch(&mut self) -> Option<Vec<Wanted<M>>> {
         let mut queue = self.state.loader.queue.lock();
         queue.wanted.retain(|wanted| !wanted.reply.is_closed());
-        // In the same breath as the look: who asks from now on starts a statement.
+        // In the same breath as the look: who asks from now on is for those still under way, or starts
+        // a statement.
         let wanted = queue.wanted.len();
         let rows = queue.traffic.leaves(self.rows, wanted);
         if rows == 0 {
@@ -315,7 +326,8 @@ impl<M: CachedEntity> Drop for Statement<M> {
 mod tests {
     use super::*;
 
-    /// Goal: two readers at a time wait for nobody, and no more statements leave than may.
+    /// Goal: two readers at a time wait for nobody, others only until they lose patience, and no
+    /// more statements leave than may.
     #[test]
     fn few_statements_leave_at_once_and_more_for_the_impatient() {
         let mut traffic = Traffic::default();
@@ -323,14 +335,17 @@ mod tests {
             assert_eq!(traffic.under_way, under_way);
             let at_once = under_way < STATEMENTS;
             assert_eq!(traffic.starts(1, false), at_once);
-            assert_eq!(traffic.starts(1, true), !at_once);
-            assert_eq!(traffic.leaves(None, 1), 1);
+            assert!(at_once || traffic.starts(1, true));
+            assert_eq!(traffic.leaves(None, 1), 1, "however little it asks for");
         }
         assert!(!traffic.starts(100, false));
         assert!(!traffic.starts(1, true));
+        // One is back, and too little has gathered for it to leave again by itself.
+        assert_eq!(traffic.leaves(Some(1), 1), 0);
+        assert!(traffic.starts(1, true), "there is room for who has waited");
     }
 
-    /// Goal: while many rows are being loaded, others gather, until they are as many or nothing is
+    /// Goal: while many rows are being loaded, others gather, until they are more or nothing is
     /// under way that they could wait for.
     #[test]
     fn beside_a_large_statement_no_small_one_leaves() {
@@ -339,8 +354,8 @@ mod tests {
         // More come before it leaves, and start none of their own.
         assert!(!traffic.starts(30, false));
         assert_eq!(traffic.leaves(None, 30), 30);
-        assert!(!traffic.starts(30, false));
-        assert!(traffic.starts(40, false));
+        assert!(!traffic.starts(36, false));
+        assert!(traffic.starts(37, false));
         assert_eq!(traffic.leaves(None, 41), 41);
         // The first one is back: what has gathered meanwhile waits for the second one.
         assert_eq!(traffic.leaves(Some(30), 5), 0);
@@ -357,14 +372,19 @@ mod tests {
         assert_eq!(traffic.leaves(Some(MOST_ROWS), 1), 1);
     }
 
+    /// Goal: a statement that is never polled, because its runtime is busy, holds up nobody.
     #[test]
-    fn who_has_waited_long_enough_leaves_beside_any_statement() {
+    fn who_has_waited_does_not_wait_for_one_that_does_not_leave() {
         let mut traffic = Traffic::default();
         assert!(traffic.starts(1, false));
-        assert_eq!(traffic.leaves(None, 30), 30);
-        assert!(!traffic.starts(1, false));
-        assert!(traffic.starts(1, true));
-        assert!(!traffic.starts(1, true), "one is about to leave");
-        assert_eq!(traffic.leaves(None, 1), 1, "however little it asks for");
+        assert!(!traffic.starts(2, false));
+        assert!(traffic.starts(2, true));
+        assert_eq!(traffic.leaves(None, 2), 2);
+        assert_eq!(
+            traffic.leaves(None, 0),
+            0,
+            "nothing is left for the first one"
+        );
+        assert_eq!((traffic.under_way, traffic.boarding), (1, 0));
     }
 }
