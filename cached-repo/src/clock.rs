@@ -42,11 +42,8 @@ impl Clock {
         self.after(self.origin.elapsed())
     }
 
-    /// As late as [`moment`](Self::moment); does not pause with tokio's time.
-    #[cfg_attr(
-        not(any(test, feature = "redis")),
-        expect(dead_code, reason = "the in-process tier has no time but this clock's")
-    )]
+    /// As exact as [`moment`](Self::moment); does not pause with tokio's time.
+    #[cfg(feature = "redis")]
     pub(crate) fn coarse_now(&self) -> Timestamp {
         self.after(self.moment().since(Moment::START))
     }

@@ -120,19 +120,20 @@ impl Lane {
         self.timeout
     }
 
-    /// The server's clock, as of its last reply; a few milliseconds late at most, and the less
-    /// dear to every hit for it.
+    /// The server's clock, as of its last reply; exact to a few milliseconds, since every hit
+    /// reads it.
     pub(super) fn now(&self) -> Timestamp {
         let ahead = self.ahead_ms.load(Ordering::Relaxed);
         let now = self.clock.coarse_now().as_millis();
         Timestamp::from_millis(now.saturating_add_signed(ahead))
     }
 
-    /// Learns the server's clock from a reply.
+    /// Learns the server's clock from a reply: how far it is ahead of the very clock that
+    /// [`now`](Self::now) reads, or the two would drift apart where they are not one.
     pub(super) fn observe(&self, server: Timestamp) {
         let ahead = server
             .as_millis()
-            .wrapping_sub(self.clock.now().as_millis())
+            .wrapping_sub(self.clock.coarse_now().as_millis())
             .cast_signed();
         self.ahead_ms.store(ahead, Ordering::Relaxed);
     }
