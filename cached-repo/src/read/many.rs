@@ -98,7 +98,7 @@ impl<M: CachedEntity> Many<'_, M> {
         Ok(order.into_iter().map(row).collect())
     }
 
-    /// Reads different rows.
+    /// Reads rows that differ, but for those that share a fingerprint with another.
     async fn find_each(&self, queries: &[Query<M>]) -> Result<Vec<Row<M>>, ReadError> {
         let (mut rows, mut missed) = self.look(queries).await;
         // A statement's worth at a time: a lease for more would lapse before its row is stored.

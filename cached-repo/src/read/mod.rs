@@ -306,7 +306,7 @@ impl<M: CachedEntity> Query<M> {
         match held {
             Some(Held::Entry(entry)) => {
                 let seen = self.judge(entry, now);
-                self.keep_seen(stamp, entry, &seen, now);
+                self.keep_seen(stamp, entry, &seen);
                 seen
             }
             Some(Held::Nothing) => Seen::Miss(MissReason::Nothing),

@@ -14,7 +14,7 @@ use crate::{
     config::ReadPolicy,
     db::EntityState,
     near::{Life, Stamp},
-    protocol::{Entry, Timestamp},
+    protocol::Entry,
     session::Scope,
 };
 
@@ -52,18 +52,14 @@ impl<M: CachedEntity> Query<M> {
     }
 
     /// Keeps what the shared tier holds.
-    pub(super) fn keep_seen(
-        &self,
-        stamp: Option<Stamp>,
-        entry: &Entry,
-        seen: &Seen<M>,
-        now: Timestamp,
-    ) {
+    pub(super) fn keep_seen(&self, stamp: Option<Stamp>, entry: &Entry, seen: &Seen<M>) {
         let row = match seen {
             Seen::Row(row, _) => Some(row.shared()),
             Seen::Absent => None,
             Seen::Miss(_) | Seen::Unknown => return,
         };
+        // Its life near counts from now: the rows of a batch are decoded one after the other.
+        let now = self.state.core.tier.now();
         let life = Life {
             age: now.since(entry.at),
             left: entry.fresh_until().since(now),
