@@ -385,4 +385,12 @@ mod tests {
             }
         }
     }
+
+    /// Goal: the tests of batches have keys of one checksum.
+    #[test]
+    fn two_keys_may_have_one_fingerprint() {
+        let (one, other) = (space().row("plumless"), space().row("buckeroo"));
+        assert_eq!(one.fingerprint(), other.fingerprint());
+        assert_ne!(one, other);
+    }
 }

@@ -169,5 +169,6 @@ mod tests {
         let results = each(operations).await;
         assert_eq!(results, (0..3 * AT_A_TIME).collect::<Vec<_>>());
         assert_eq!(most.get(), AT_A_TIME);
+        assert_eq!(each([async { 7 }]).await, [7]);
     }
 }

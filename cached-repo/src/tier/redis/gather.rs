@@ -295,7 +295,7 @@ impl Flight {
                 &mut self.askers[passenger.place],
             );
             *askers -= 1;
-            // The last one needs no copy.
+            // The last one needs no copy, unless someone's time was up before.
             let value = match askers {
                 0 => value.take(),
                 _ => value.clone(),

@@ -231,6 +231,27 @@ async fn each_reader_has_a_time_out_of_its_own() {
     fixture.until_idle().await;
 }
 
+/// Goal: who shares a key with one whose time is up in flight still gets it.
+#[tokio::test]
+async fn a_reader_whose_time_is_up_leaves_its_key_to_the_others() {
+    const TIMEOUT: Duration = Duration::from_secs(1);
+    let fixture = Fixture::new(TIMEOUT, 10).await;
+    let taken = fixture.taken().await;
+    let early = fixture.reader("same").await;
+    tokio::time::sleep(TIMEOUT / 2).await;
+    let late = fixture.reader("same").await;
+    fixture.server.answer();
+    let heard = fixture.server.hears(TAKEN).await;
+    assert_eq!(heard[TAKEN - 1], get("same"), "in one batch");
+    assert!(matches!(
+        found(early).await,
+        Err(TierError::Timeout(TIMEOUT))
+    ));
+    fixture.server.answer_all();
+    all_found(vec![late], &["same"]).await;
+    in_time(join_all(taken)).await;
+}
+
 /// Goal: nothing is asked for readers whose time is up when they could board.
 #[tokio::test]
 async fn a_reader_whose_time_is_up_does_not_board() {
