@@ -2,7 +2,7 @@
 //! statement.
 //!
 //! Batching is natural: what is asked for while a statement is under way gathers for the next one.
-//! Beside others a statement leaves only if it asks for as many rows as they do and a quarter more, or
+//! Beside others a statement leaves only if it asks for half as many rows again as they do, or
 //! if somebody has waited for [`PATIENCE`]: few readers do not wait for each other, and many do not
 //! spend a statement on every few of them.
 //!
@@ -62,10 +62,10 @@ struct Traffic {
 }
 
 impl Traffic {
-    /// Whether so many rows are worth a statement beside those under way: as many as theirs, and a
-    /// few more, so that batches grow as long as more is asked for than they bring.
+    /// Whether so many rows are worth a statement beside those under way: half as many again as
+    /// theirs, so that batches grow as long as more is asked for than they bring.
     fn are_enough(&self, wanted: usize) -> bool {
-        wanted >= self.rows + self.rows / 4
+        wanted >= self.rows + self.rows / 2
     }
 
     /// Whether one more statement is to be started; then it is.
@@ -354,12 +354,12 @@ mod tests {
         // More come before it leaves, and start none of their own.
         assert!(!traffic.starts(30, false));
         assert_eq!(traffic.leaves(None, 30), 30);
-        assert!(!traffic.starts(36, false));
-        assert!(traffic.starts(37, false));
-        assert_eq!(traffic.leaves(None, 41), 41);
+        assert!(!traffic.starts(44, false));
+        assert!(traffic.starts(45, false));
+        assert_eq!(traffic.leaves(None, 50), 50);
         // The first one is back: what has gathered meanwhile waits for the second one.
         assert_eq!(traffic.leaves(Some(30), 5), 0);
-        assert_eq!(traffic.leaves(Some(41), 5), 5);
+        assert_eq!(traffic.leaves(Some(50), 5), 5);
         assert_eq!(traffic.leaves(Some(5), 0), 0);
         assert_eq!((traffic.under_way, traffic.rows), (0, 0));
     }
