@@ -12,7 +12,8 @@
 //!   [`MOST_STATEMENTS`] are.
 //! - A row that cannot be loaded, or panics when it is decoded, fails nobody else: the rows of its
 //!   batch are then loaded one by one. A database that cannot be reached fails all of them.
-//! - Nobody waits for its batch to leave longer than `load_wait`.
+//! - Nobody waits for its batch to leave longer than `load_wait`, or [`PATIENCE`] if that is longer:
+//!   without waiting at all no statement would leave.
 //!
 //! Does not know the cache.
 
@@ -169,7 +170,7 @@ impl<M: CachedEntity> EntityState<M> {
         if starts {
             self.start_statement();
         }
-        let overdue = Instant::now() + self.core.config.load_wait;
+        let overdue = Instant::now() + self.core.config.load_wait.max(PATIENCE);
         let row = loop {
             let patient_until = overdue.min(Instant::now() + PATIENCE);
             match timeout_at(patient_until, &mut row).await {
