@@ -59,8 +59,8 @@
 //!   later than that time after the commit, or after the end of the exposure, is a violation. Nothing
 //!   that is kept near outlives its entry in the shared tier, so the bound of all excuses holds too.
 //!
-//! Near reads may go backwards; but what one returns is known to all others from then on, because it
-//! was in the shared tier. Those that miss what is known and not exposed when they begin are counted
+//! Near reads may go backwards; but a row that one returns is known to all others from then on, because
+//! it was in the shared tier. An absence may be that of an earlier time, and makes nothing known. Those that miss what is known and not exposed when they begin are counted
 //! by themselves, with the time since the commit or the end of the exposure.
 
 mod exposure;

@@ -172,7 +172,9 @@ impl Row<'_, '_> {
             } else if state < self.newest {
                 self.missed(*process, read, state, findings);
             }
-            if state >= self.newest {
+            // An absence from a near cache may be an earlier one.
+            let is_certain = !is_near || read.saw.is_some();
+            if is_certain && state >= self.newest {
                 self.known.push(Reverse(Known {
                     at: read.to,
                     state,

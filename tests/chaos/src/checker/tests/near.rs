@@ -186,3 +186,23 @@ fn an_absence_may_be_near_until_the_bound_after_an_insert() {
         .absent(EVE, LATER);
     assert_eq!(gone_again.holds().near.stale, 0);
 }
+
+/// Goal: an absence that was kept near from before the row was inserted is no evidence of a deletion
+/// that is about to be committed; one from behind the near cache is.
+#[test]
+fn an_absence_near_makes_no_deletion_known() {
+    let around = |absence: fn(History) -> History| {
+        let again = || seen(1, "again");
+        let inserted = History::new()
+            .write(Write::delete(ADA, ACCOUNT, seen(1, "old"), 10, 20))
+            .commit(ADA, ACCOUNT, None, 15)
+            .write(Write::put(ADA, ACCOUNT, "again", 100, 110))
+            .commit(ADA, ACCOUNT, Some(again()), 105);
+        absence(inserted)
+            .read(BOB, ACCOUNT, Some(again()), 202)
+            .write(Write::delete(ADA, ACCOUNT, again(), 195, 215))
+            .commit(ADA, ACCOUNT, None, 208)
+    };
+    around(|history| history.absent(EVE, 199)).holds();
+    around(|history| history.read(EVE, ACCOUNT, None, 199)).breaks(Rule::Resurrected);
+}
