@@ -95,6 +95,7 @@ mod error;
 pub mod internals;
 mod lookup;
 mod near;
+mod places;
 mod protocol;
 mod read;
 mod repository;

@@ -7,10 +7,9 @@
 //!
 //! Does not know what rows are found by besides their keys.
 
-use std::{collections::HashMap, mem, sync::Arc};
+use std::{mem, sync::Arc};
 
 use futures_util::future::try_join_all;
-use quick_cache::DefaultHashBuilder;
 use tokio::time::Instant;
 
 use super::{
@@ -23,6 +22,7 @@ use crate::{
     CachedEntity, Id, ReadError,
     config::ReadPolicy,
     db::EntityState,
+    places::Places,
     protocol::{Key, MissReason},
     session::Scope,
     tier::each,
@@ -63,9 +63,7 @@ enum Ask<M: CachedEntity> {
 impl<M: CachedEntity> Many<'_, M> {
     /// Reads the rows, in the order of their keys; a key may be there several times.
     pub(crate) async fn find(&self, ids: Vec<Id<M>>) -> Result<Vec<Row<M>>, ReadError> {
-        // Where among the queries a key is, by its fingerprint.
-        let mut places: HashMap<u32, usize, DefaultHashBuilder> =
-            HashMap::with_capacity_and_hasher(ids.len(), DefaultHashBuilder::default());
+        let mut places = Places::with_capacity(ids.len());
         let mut queries: Vec<Query<M>> = Vec::with_capacity(ids.len());
         let mut order = Vec::with_capacity(ids.len());
         for id in ids {
@@ -75,15 +73,11 @@ impl<M: CachedEntity> Many<'_, M> {
             }
             let query = Query::new(self.state, self.scope, id, self.policy);
             let next = queries.len();
-            let place = *places.entry(query.key.fingerprint()).or_insert(next);
-            // Two keys may have one fingerprint; the second one is then asked for each time.
-            let at = match queries.get(place) {
-                Some(same) if same.key == query.key => place,
-                _ => {
-                    queries.push(query);
-                    next
-                }
-            };
+            let key_at = |place: usize| queries.get(place).map(|query| &query.key);
+            let at = places.of(&query.key, next, key_at);
+            if at == next {
+                queries.push(query);
+            }
             order.push(Found::At(at));
         }
         let each_once = order.len() == queries.len();

@@ -216,7 +216,7 @@ async fn keys_of_one_checksum_find_their_own_rows(world: World) {
     world.create_table(setting::Entity).await;
     let db = world.db().await;
     let settings = setting::Repository::new(&db);
-    // Texts of one CRC-32, also behind the same prefix.
+    // Texts of one CRC-32, also behind the same prefix; a unit test of the library says so.
     let [one, other] = ["plumless", "buckeroo"];
     for name in [one, other] {
         let row = setting::ActiveModel {

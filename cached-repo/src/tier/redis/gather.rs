@@ -22,15 +22,7 @@
 //!
 //! Does not know what the values mean, and never asks twice.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    future::poll_fn,
-    hash::{BuildHasherDefault, Hasher},
-    io,
-    pin::pin,
-    sync::Arc,
-    task::Poll,
-};
+use std::{collections::VecDeque, future::poll_fn, io, pin::pin, sync::Arc, task::Poll};
 
 use deadpool_redis::redis::{self, Cmd, FromRedisValue, ParsingError, Value as Reply};
 use parking_lot::{Mutex, MutexGuard};
@@ -41,7 +33,7 @@ use tokio::{
 };
 
 use super::{lane::Lane, wire::Raw};
-use crate::{protocol::Key, tier::TierError};
+use crate::{places::Places, protocol::Key, tier::TierError};
 
 /// Reads under way at a time, each for one key or a batch. More keep the server busy while replies
 /// are read, and make batches smaller.
@@ -173,8 +165,7 @@ struct Flight {
     keys: Vec<Key>,
     /// How many of them ask for each.
     askers: Vec<usize>,
-    /// Where in `keys` a key is, by its fingerprint.
-    places: HashMap<u32, usize, BuildHasherDefault<Spread>>,
+    places: Places,
     /// It has given its place back.
     landed: bool,
 }
@@ -194,7 +185,7 @@ impl Flight {
             aboard: VecDeque::new(),
             keys: Vec::new(),
             askers: Vec::new(),
-            places: HashMap::default(),
+            places: Places::default(),
             landed: false,
         }
     }
@@ -238,16 +229,12 @@ impl Flight {
                 continue;
             }
             let next = self.keys.len();
-            let place = *self.places.entry(reader.key.fingerprint()).or_insert(next);
-            // Two keys may have one fingerprint; the second one is then asked for each time.
-            let place = match self.keys.get(place) {
-                Some(key) if *key == reader.key => place,
-                _ => {
-                    self.keys.push(reader.key);
-                    self.askers.push(0);
-                    next
-                }
-            };
+            let key_at = |place: usize| self.keys.get(place);
+            let place = self.places.of(&reader.key, next, key_at);
+            if place == next {
+                self.keys.push(reader.key);
+                self.askers.push(0);
+            }
             self.askers[place] += 1;
             self.aboard.push_back(Passenger {
                 place,
@@ -366,27 +353,6 @@ async fn others_first() {
         }
     })
     .await;
-}
-
-/// Spreads a checksum over all bits of a hash.
-#[derive(Default)]
-struct Spread(u64);
-
-impl Hasher for Spread {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        bytes
-            .iter()
-            .for_each(|byte| self.write_u32(u32::from(*byte)));
-    }
-
-    fn write_u32(&mut self, number: u32) {
-        const GOLDEN_RATIO: u64 = 0x9e37_79b9_7f4a_7c15;
-        self.0 = (self.0 ^ u64::from(number)).wrapping_mul(GOLDEN_RATIO);
-    }
 }
 
 #[cfg(test)]
