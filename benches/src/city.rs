@@ -8,38 +8,47 @@ use sea_orm::{
 
 pub(crate) use self::entity::{ActiveModel, Column, Entity, Model as City, Repository};
 
-#[expect(unreachable_pub, reason = "SeaORM's derives want public items")]
-mod entity {
-    use cached_repo::CachedEntity;
-    use sea_orm::entity::prelude::*;
-    use serde::{Deserialize, Serialize};
+/// The entity of a city, in a module of this name and with these options of the cache.
+macro_rules! city_entity {
+    ($module:ident $(, #[cached($($option:tt)*)])?) => {
+        #[expect(unreachable_pub, reason = "SeaORM's derives want public items")]
+        mod $module {
+            use cached_repo::CachedEntity;
+            use sea_orm::entity::prelude::*;
+            use serde::{Deserialize, Serialize};
 
-    /// The derives of serde are for the peers.
-    #[derive(Clone, Debug, PartialEq, DeriveEntityModel, CachedEntity, Serialize, Deserialize)]
-    #[sea_orm(table_name = "city")]
-    pub struct Model {
-        #[sea_orm(primary_key, auto_increment = false)]
-        pub id: i64,
-        pub name: String,
-        pub country: String,
-        pub admin1: String,
-        pub latitude: f64,
-        pub longitude: f64,
-        pub population: i64,
-        pub timezone: String,
-        /// What makes a row of GeoNames, which takes 160 bytes as JSON, one of about 260.
-        #[serde(default)]
-        pub summary: String,
-        #[cached(version)]
-        #[serde(default)]
-        pub version: i64,
-    }
+            /// The derives of serde are for the peers.
+            #[derive(Clone, Debug, PartialEq, DeriveEntityModel, CachedEntity, Serialize, Deserialize)]
+            #[sea_orm(table_name = "city")]
+            $(#[cached($($option)*)])?
+            pub struct Model {
+                #[sea_orm(primary_key, auto_increment = false)]
+                pub id: i64,
+                pub name: String,
+                pub country: String,
+                pub admin1: String,
+                pub latitude: f64,
+                pub longitude: f64,
+                pub population: i64,
+                pub timezone: String,
+                /// What makes a row of GeoNames, which takes 160 bytes as JSON, one of about 260.
+                #[serde(default)]
+                pub summary: String,
+                #[cached(version)]
+                #[serde(default)]
+                pub version: i64,
+            }
 
-    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-    pub enum Relation {}
+            #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+            pub enum Relation {}
 
-    impl ActiveModelBehavior for ActiveModel {}
+            impl ActiveModelBehavior for ActiveModel {}
+        }
+    };
 }
+pub(crate) use city_entity;
+
+city_entity!(entity);
 
 /// How many there are; the file has 25,000.
 pub(crate) const COUNT: usize = 20_000;

@@ -20,7 +20,7 @@ use tokio::process::Command;
 use self::near_city::{Column, Entity, Model as NearCity};
 use super::{Case, instructions, owned};
 use crate::{
-    city,
+    city::{self, city_entity},
     figure::{Contest, Figure},
     keys::{Keys, Popularity},
     load::{Entrant, alternate},
@@ -28,34 +28,7 @@ use crate::{
     stage::{Counted, Database, Disk, Stage},
 };
 
-#[expect(unreachable_pub, reason = "SeaORM's derives want public items")]
-mod near_city {
-    use cached_repo::CachedEntity;
-    use sea_orm::entity::prelude::*;
-
-    #[derive(Clone, Debug, PartialEq, DeriveEntityModel, CachedEntity)]
-    #[sea_orm(table_name = "city")]
-    #[cached(name = "near_city", near(capacity = 150_000, ttl = "10m"))]
-    pub struct Model {
-        #[sea_orm(primary_key, auto_increment = false)]
-        pub id: i64,
-        pub name: String,
-        pub country: String,
-        pub admin1: String,
-        pub latitude: f64,
-        pub longitude: f64,
-        pub population: i64,
-        pub timezone: String,
-        pub summary: String,
-        #[cached(version)]
-        pub version: i64,
-    }
-
-    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-    pub enum Relation {}
-
-    impl ActiveModelBehavior for ActiveModel {}
-}
+city_entity!(near_city, #[cached(name = "near_city", near(capacity = 150_000, ttl = "10m"))]);
 
 /// The first argument of a process whose memory is measured; who keeps the rows and the URLs of the
 /// servers follow.

@@ -4,7 +4,7 @@
 use anyhow::{Context, Result};
 use deadpool_redis::{Pool, Runtime, redis::AsyncCommands};
 
-use super::{Contender, TTL};
+use super::{Contender, TTL, key};
 use crate::{city::City, stage::Database};
 
 /// What deadpool makes of this machine is `2 × cores`; see BENCHMARKS.md for other sizes.
@@ -17,13 +17,9 @@ pub(crate) struct CacheAside {
 }
 
 impl CacheAside {
-    fn key(id: i64) -> String {
-        format!("city:{id}")
-    }
-
     /// Many rows by one `MGET`.
     pub(crate) async fn find_many(&self, ids: &[i64]) -> Result<usize> {
-        let keys: Vec<_> = ids.iter().map(|&id| Self::key(id)).collect();
+        let keys: Vec<_> = ids.iter().map(|&id| key(id)).collect();
         let found: Vec<Option<Vec<u8>>> = self.pool.get().await?.mget(&keys).await?;
         let mut cities = Vec::with_capacity(ids.len());
         for (json, &id) in found.into_iter().zip(ids) {
@@ -39,7 +35,7 @@ impl CacheAside {
         let city = self.database.select(id).await?.context("no such city")?;
         let json = serde_json::to_vec(&city)?;
         let mut redis = self.pool.get().await?;
-        let () = redis.set_ex(Self::key(id), json, TTL.as_secs()).await?;
+        let () = redis.set_ex(key(id), json, TTL.as_secs()).await?;
         Ok(city)
     }
 }
@@ -56,7 +52,7 @@ impl Contender for CacheAside {
     }
 
     async fn find(&self, id: i64) -> Result<i64> {
-        let json: Option<Vec<u8>> = self.pool.get().await?.get(Self::key(id)).await?;
+        let json: Option<Vec<u8>> = self.pool.get().await?.get(key(id)).await?;
         let city = match json {
             Some(json) => serde_json::from_slice(&json)?,
             None => self.load(id).await?,
@@ -66,7 +62,7 @@ impl Contender for CacheAside {
 
     async fn set_population(&self, id: i64, population: i64) -> Result<()> {
         self.database.set_population(id, population).await?;
-        let () = self.pool.get().await?.del(Self::key(id)).await?;
+        let () = self.pool.get().await?.del(key(id)).await?;
         Ok(())
     }
 

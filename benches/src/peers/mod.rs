@@ -24,6 +24,11 @@ use crate::stage::Database;
 /// How long a row is kept; longer than any run.
 const TTL: Duration = Duration::from_secs(3600);
 
+/// A row's key, as who writes it by hand spells it.
+fn key(id: i64) -> String {
+    format!("city:{id}")
+}
+
 /// A way to read and write cities.
 pub(crate) trait Contender: Clone + Send + Sync + Sized + 'static {
     const NAME: &'static str;

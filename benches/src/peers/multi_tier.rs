@@ -9,19 +9,13 @@ use multi_tier_cache::{
     CacheError, CacheManager, CacheStrategy, CacheSystemBuilder, RedisCache, TierConfig,
 };
 
-use super::{Contender, TTL};
+use super::{Contender, TTL, key};
 use crate::{city::City, stage::Database};
 
 #[derive(Clone)]
 pub(crate) struct MultiTier {
     database: Database,
     cache: Arc<CacheManager>,
-}
-
-impl MultiTier {
-    fn key(id: i64) -> String {
-        format!("city:{id}")
-    }
 }
 
 impl Contender for MultiTier {
@@ -45,7 +39,7 @@ impl Contender for MultiTier {
             city.map_err(failed)?.ok_or(CacheError::NotFound)
         };
         let strategy = CacheStrategy::Custom(TTL);
-        let key = Self::key(id);
+        let key = key(id);
         let city: City = self
             .cache
             .get_or_compute_typed(&key, strategy, load)
@@ -55,7 +49,7 @@ impl Contender for MultiTier {
 
     async fn set_population(&self, id: i64, population: i64) -> Result<()> {
         self.database.set_population(id, population).await?;
-        self.cache.invalidate(&Self::key(id)).await?;
+        self.cache.invalidate(&key(id)).await?;
         Ok(())
     }
 

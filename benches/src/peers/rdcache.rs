@@ -6,19 +6,13 @@ use std::sync::Arc;
 use anyhow::{Result, anyhow};
 use rdcache::{Client, Options};
 
-use super::{Contender, TTL};
+use super::{Contender, TTL, key};
 use crate::{city::City, stage::Database};
 
 #[derive(Clone)]
 pub(crate) struct Rdcache {
     database: Database,
     cache: Arc<Client>,
-}
-
-impl Rdcache {
-    fn key(id: i64) -> String {
-        format!("city:{id}")
-    }
 }
 
 impl Contender for Rdcache {
@@ -36,7 +30,7 @@ impl Contender for Rdcache {
         let load = || async { Ok(self.database.select(id).await.ok().flatten()) };
         let city: Option<City> = self
             .cache
-            .fetch(Self::key(id), TTL, load)
+            .fetch(key(id), TTL, load)
             .await
             .map_err(|error| anyhow!("{error:?}"))?;
         city.map(|city| city.population)
@@ -46,7 +40,7 @@ impl Contender for Rdcache {
     async fn set_population(&self, id: i64, population: i64) -> Result<()> {
         self.database.set_population(id, population).await?;
         self.cache
-            .tag_as_deleted(Self::key(id))
+            .tag_as_deleted(key(id))
             .await
             .map_err(|error| anyhow!("{error:?}"))
     }
