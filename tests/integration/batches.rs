@@ -81,26 +81,36 @@ async fn a_row_does_not_wait_for_a_batch_that_stalls() {
     for id in 1..=4 {
         let gate = hold(id);
         readers.push(find(id));
-        gate.arrived(1).await;
+        in_time(gate.arrived(1)).await;
         stalled.push(gate);
     }
     let in_batch = hold(10);
     readers.extend((10..20).map(find));
     // What is asked for is wanted a moment after it was missed.
-    while notes.stats().misses < 14 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    let missed = async {
+        while notes.stats().misses < 14 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    in_time(missed).await;
     // Two are over: one takes the batch along, which stalls, and the other one ends.
     stalled.truncate(2);
-    in_batch.arrived(1).await;
-    let found = tokio::time::timeout(LIMIT, find(50)).await;
-    assert_eq!(found.expect("it waits for the batch").unwrap(), 50);
+    in_time(in_batch.arrived(1)).await;
+    assert_eq!(in_time(find(50)).await.unwrap(), 50);
     drop((stalled, in_batch));
-    let ids = join_all(readers).await.into_iter().map(Result::unwrap);
+    let ids = in_time(join_all(readers))
+        .await
+        .into_iter()
+        .map(Result::unwrap);
     assert_eq!(
         ids.collect::<Vec<_>>(),
         (1..=4).chain(10..20).collect::<Vec<_>>()
     );
+}
+
+async fn in_time<F: Future>(what: F) -> F::Output {
+    let in_time = tokio::time::timeout(LIMIT, what).await;
+    in_time.expect("it waits for the batch that stalls")
 }
 
 /// Rows 1 to 100 that the cache does not know, their texts numbered.
