@@ -88,9 +88,9 @@ pub struct Config {
     /// What a write does when the cache cannot be told of it. Default: [`OnCacheFailure::Proceed`].
     pub on_cache_failure: OnCacheFailure,
     /// The share of hits in the shared tier, rows and known absences, that the auditor compares with
-    /// the database in the background: `0.01` is one in a hundred, `1.0` all of them. Each costs a SELECT by the
-    /// primary key, at most 16 at a time; what it finds is in [`Stats`](crate::Stats), under
-    /// `audit_…`, and each stale entry is logged as a warning with its key. Default: `0.0`, off.
+    /// the database in the background: `0.01` is one in a hundred, `1.0` all of them. Each costs a
+    /// SELECT by the primary key, at most 16 at a time; what it finds is in [`Stats`](crate::Stats),
+    /// under `audit_…`, and each stale entry is logged as a warning with its key. Default: `0.0`, off.
     pub audit: f64,
     /// How often `update_with` tries before it gives up on conflicts. Default: 10.
     pub update_attempts: u32,
