@@ -85,6 +85,7 @@
 
 #[doc(hidden)]
 pub mod __private;
+mod backoff;
 mod cached;
 mod clock;
 mod config;
