@@ -136,10 +136,10 @@ impl Near {
         };
         let (capacity, ttl) = (optional(capacity), optional(self.ttl.map(duration)));
         let options = quote_spanned! {self.span=>
-            __cached::NearOptions::<Self>::new(#capacity, #ttl)
+            __cached::NearOptions::<__cached::Id<Self>, Self>::new(#capacity, #ttl)
         };
         quote! {
-            fn near() -> ::core::option::Option<__cached::NearOptions<Self>> {
+            fn near() -> ::core::option::Option<__cached::NearOptions<__cached::Id<Self>, Self>> {
                 ::core::option::Option::Some(#options)
             }
         }

@@ -1,6 +1,8 @@
 //! A row and where it came from.
+//!
+//! [`Row`] is the same without the model's type, for the engine.
 
-use std::{fmt, ops::Deref, sync::Arc, time::Duration};
+use std::{any::Any, fmt, ops::Deref, sync::Arc, time::Duration};
 
 /// A row, shared with the cache, and where it came from.
 ///
@@ -8,6 +10,26 @@ use std::{fmt, ops::Deref, sync::Arc, time::Duration};
 pub struct Cached<M> {
     row: Arc<M>,
     provenance: Provenance,
+}
+
+/// A model whose type the engine does not know.
+pub(crate) type AnyModel = Arc<dyn Any + Send + Sync>;
+
+/// A row whose type the engine does not know, and where it came from.
+#[derive(Clone)]
+pub(crate) struct Row {
+    pub(crate) model: AnyModel,
+    pub(crate) provenance: Provenance,
+}
+
+impl Row {
+    /// A row that was just read from the database.
+    pub(crate) fn loaded(model: AnyModel) -> Self {
+        Self {
+            model,
+            provenance: Provenance::DATABASE,
+        }
+    }
 }
 
 /// Where a row came from.
@@ -26,6 +48,17 @@ impl Provenance {
         stale: false,
         pending: false,
     };
+
+    /// Of a row that a near cache has kept for so long.
+    #[inline]
+    pub(crate) const fn near(age: Duration) -> Self {
+        Self {
+            source: Source::Near,
+            age,
+            stale: false,
+            pending: false,
+        }
+    }
 }
 
 /// Where a row was read.
@@ -41,6 +74,7 @@ pub enum Source {
 }
 
 impl<M> Cached<M> {
+    #[inline]
     pub(crate) fn new(row: Arc<M>, provenance: Provenance) -> Self {
         Self { row, provenance }
     }
@@ -68,8 +102,8 @@ impl<M> Cached<M> {
         self.provenance.stale
     }
 
-    /// The row was committed, but the cache could not be told yet: other processes may still see
-    /// the state before, for at most its TTL.
+    /// The row is committed, and its invalidation is queued because the cache did not answer: other
+    /// processes may still see the state before, for at most its TTL.
     #[must_use]
     pub fn is_pending(&self) -> bool {
         self.provenance.pending
@@ -84,14 +118,28 @@ impl<M> Cached<M> {
         Arc::unwrap_or_clone(self.row)
     }
 
-    pub(crate) fn shared(&self) -> Arc<M> {
-        Arc::clone(&self.row)
-    }
-
     /// The model, shared.
     #[must_use]
     pub fn into_arc(self) -> Arc<M> {
         self.row
+    }
+}
+
+impl<M: Any + Send + Sync> From<Row> for Cached<M> {
+    fn from(Row { model, provenance }: Row) -> Self {
+        let row = model
+            .downcast()
+            .expect("the engine of an entity gives rows of its model");
+        Self { row, provenance }
+    }
+}
+
+impl<M: Any + Send + Sync> From<Cached<M>> for Row {
+    fn from(Cached { row, provenance }: Cached<M>) -> Self {
+        Self {
+            model: row,
+            provenance,
+        }
     }
 }
 

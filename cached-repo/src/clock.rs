@@ -10,6 +10,11 @@ use tokio::time::Instant;
 
 use crate::protocol::Timestamp;
 
+/// A duration in whole milliseconds.
+pub(crate) fn ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// Milliseconds since 1970 that never go backwards.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock {

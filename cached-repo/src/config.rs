@@ -7,7 +7,7 @@ use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::ConfigError;
+use crate::{entity::EntityOptions, error::ConfigError, policy::OnCacheFailure};
 
 /// The settings of a [`CachedDb`](crate::CachedDb).
 ///
@@ -54,7 +54,7 @@ pub struct Config {
     pub early_refresh: f64,
     /// How long a reader may take to load a row before another may try. Default: 3 seconds.
     #[serde(with = "humantime_serde")]
-    pub lease: Duration,
+    pub lease_ttl: Duration,
     /// How long a reader waits for another process that loads the same row, before it asks the
     /// database itself. Default: 500 milliseconds.
     #[serde(with = "humantime_serde")]
@@ -62,18 +62,18 @@ pub struct Config {
     /// How long a write may take before readers take its outcome for unknown; must be longer than
     /// the database's statement time-out. Default: 5 seconds.
     #[serde(with = "humantime_serde")]
-    pub block: Duration,
-    /// How long a tombstone remembers the version it stands for; must be longer than `block`.
+    pub block_ttl: Duration,
+    /// How long a tombstone remembers the version it stands for; must be longer than `block_ttl`.
     /// Default: 30 seconds.
     #[serde(with = "humantime_serde")]
-    pub keep: Duration,
+    pub tombstone_ttl: Duration,
     /// How long one operation on Redis may take. Default: 100 milliseconds.
     #[serde(with = "humantime_serde")]
     pub cache_timeout: Duration,
     /// How many reads may wait for Redis at a time; beyond it, a read asks the database at once.
     /// Reads do not wait while Redis keeps up, and none longer than `cache_timeout`, so there is
     /// little reason to change it. Default: 10,000.
-    pub cache_queue: usize,
+    pub max_queued_reads: usize,
     /// How many SELECTs may load rows at a time, so that a cache that is cold or down cannot flood
     /// the database; further loads wait. Reads inside transactions do not count. A few times the
     /// size of the database's pool keeps the pool busy and lets other statements have their turn;
@@ -81,17 +81,17 @@ pub struct Config {
     pub max_loads: usize,
     /// How long a load waits for its turn before the read fails with
     /// [`ReadError::Overloaded`](crate::ReadError::Overloaded). Make it shorter than the time-out
-    /// of the requests that read, and than `lease`: a load that begins later is not stored.
+    /// of the requests that read, and than `lease_ttl`: a load that begins later is not stored.
     /// Default: 2 seconds.
     #[serde(with = "humantime_serde")]
-    pub load_wait: Duration,
+    pub load_queue_timeout: Duration,
     /// What a write does when the cache cannot be told of it. Default: [`OnCacheFailure::Proceed`].
     pub on_cache_failure: OnCacheFailure,
     /// The share of hits in the shared tier, rows and known absences, that the auditor compares with
     /// the database in the background: `0.01` is one in a hundred, `1.0` all of them. Each costs a
     /// SELECT by the primary key, at most 16 at a time; what it finds is in [`Stats`](crate::Stats),
     /// under `audit_…`, and each stale entry is logged as a warning with its key. Default: `0.0`, off.
-    pub audit: f64,
+    pub audit_rate: f64,
     /// How often `update_with` tries before it gives up on conflicts. Default: 10.
     pub update_attempts: u32,
     /// How many invalidations are remembered while the cache is down; beyond it, whole entities
@@ -128,16 +128,16 @@ impl Default for Config {
             stale_ttl: Duration::ZERO,
             ttl_jitter: 0.1,
             early_refresh: 1.0,
-            lease: Duration::from_secs(3),
+            lease_ttl: Duration::from_secs(3),
             lease_wait: Duration::from_millis(500),
-            block: Duration::from_secs(5),
-            keep: Duration::from_secs(30),
+            block_ttl: Duration::from_secs(5),
+            tombstone_ttl: Duration::from_secs(30),
             cache_timeout: Duration::from_millis(100),
-            cache_queue: 10_000,
+            max_queued_reads: 10_000,
             max_loads: 64,
-            load_wait: Duration::from_secs(2),
+            load_queue_timeout: Duration::from_secs(2),
             on_cache_failure: OnCacheFailure::Proceed,
-            audit: 0.0,
+            audit_rate: 0.0,
             update_attempts: 10,
             pending_capacity: 100_000,
             index_max_rows: 1_000,
@@ -162,16 +162,16 @@ impl fmt::Debug for Config {
             .field("stale_ttl", &self.stale_ttl)
             .field("ttl_jitter", &self.ttl_jitter)
             .field("early_refresh", &self.early_refresh)
-            .field("lease", &self.lease)
+            .field("lease_ttl", &self.lease_ttl)
             .field("lease_wait", &self.lease_wait)
-            .field("block", &self.block)
-            .field("keep", &self.keep)
+            .field("block_ttl", &self.block_ttl)
+            .field("tombstone_ttl", &self.tombstone_ttl)
             .field("cache_timeout", &self.cache_timeout)
-            .field("cache_queue", &self.cache_queue)
+            .field("max_queued_reads", &self.max_queued_reads)
             .field("max_loads", &self.max_loads)
-            .field("load_wait", &self.load_wait)
+            .field("load_queue_timeout", &self.load_queue_timeout)
             .field("on_cache_failure", &self.on_cache_failure)
-            .field("audit", &self.audit)
+            .field("audit_rate", &self.audit_rate)
             .field("update_attempts", &self.update_attempts)
             .field("pending_capacity", &self.pending_capacity)
             .field("index_max_rows", &self.index_max_rows)
@@ -181,22 +181,6 @@ impl fmt::Debug for Config {
             .field("memory_capacity_bytes", &self.memory_capacity_bytes)
             .finish()
     }
-}
-
-/// What a write does when the cache cannot be told of it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum OnCacheFailure {
-    /// Commit, remember the invalidation and replay it when the cache is back. Until then this
-    /// process reads the rows in question from the database; other processes may serve them
-    /// stale, for at most their TTL.
-    #[default]
-    Proceed,
-    /// Fail with [`WriteError::CacheUnavailable`](crate::WriteError::CacheUnavailable) before
-    /// anything is written; a transaction that has changed rows of repositories is rolled back with
-    /// [`CommitError::CacheUnavailable`](crate::CommitError::CacheUnavailable).
-    Refuse,
 }
 
 /// The longest TTL: more does not fit into an entry.
@@ -231,35 +215,35 @@ impl Config {
             return invalid("early_refresh", "zero or a positive number");
         }
         let hour = Duration::from_secs(3600);
-        if self.lease < SHORTEST || self.lease > hour {
-            return invalid("lease", "between 1 millisecond and 1 hour");
+        if self.lease_ttl < SHORTEST || self.lease_ttl > hour {
+            return invalid("lease_ttl", "between 1 millisecond and 1 hour");
         }
         if self.lease_wait > hour {
             return invalid("lease_wait", "at most 1 hour");
         }
-        if self.block < SHORTEST || self.block > hour {
-            return invalid("block", "between 1 millisecond and 1 hour");
+        if self.block_ttl < SHORTEST || self.block_ttl > hour {
+            return invalid("block_ttl", "between 1 millisecond and 1 hour");
         }
-        if self.keep <= self.block || self.keep > 24 * hour {
-            return invalid("keep", "longer than `block` and at most 1 day");
+        if self.tombstone_ttl <= self.block_ttl || self.tombstone_ttl > 24 * hour {
+            return invalid("tombstone_ttl", "longer than `block_ttl` and at most 1 day");
         }
-        if self.cache_timeout < SHORTEST || self.cache_timeout >= self.block {
+        if self.cache_timeout < SHORTEST || self.cache_timeout >= self.block_ttl {
             return invalid(
                 "cache_timeout",
-                "at least 1 millisecond and shorter than `block`",
+                "at least 1 millisecond and shorter than `block_ttl`",
             );
         }
-        if !(0.0..=1.0).contains(&self.audit) {
-            return invalid("audit", "between 0 and 1; zero turns the auditor off");
+        if !(0.0..=1.0).contains(&self.audit_rate) {
+            return invalid("audit_rate", "between 0 and 1; zero turns the auditor off");
         }
-        if self.cache_queue == 0 {
-            return invalid("cache_queue", "at least 1");
+        if self.max_queued_reads == 0 {
+            return invalid("max_queued_reads", "at least 1");
         }
         if self.max_loads == 0 {
             return invalid("max_loads", "at least 1");
         }
-        if self.load_wait > hour {
-            return invalid("load_wait", "at most 1 hour");
+        if self.load_queue_timeout > hour {
+            return invalid("load_queue_timeout", "at most 1 hour");
         }
         if self.update_attempts == 0 {
             return invalid("update_attempts", "at least 1");
@@ -358,7 +342,7 @@ pub(crate) struct ReadPolicy {
 }
 
 impl ReadPolicy {
-    pub(crate) fn of(config: &Config, entity: &crate::EntityOptions) -> Self {
+    pub(crate) fn of(config: &Config, entity: &EntityOptions) -> Self {
         Self {
             ttl: entity.ttl.unwrap_or(config.ttl),
             negative_ttl: entity.negative_ttl.unwrap_or(config.negative_ttl),

@@ -1,38 +1,33 @@
-//! [`CachedDb`]: a database connection with a cache in front, and the state its repositories share.
+//! [`CachedDb`]: a database connection with a cache in front; it puts the parts together.
 //!
 //! Invariants:
-//! - A repository's state is per entity and per `CachedDb`, never global: two of them never share
-//!   a flight, a counter or a setting.
-//! - Writes, loads, refreshes, audits and owed invalidations that run in the background are joined
-//!   by [`CachedDb::shutdown`].
+//! - Writes, loads, refreshes, audits and queued invalidations that run in the background are
+//!   joined by [`CachedDb::shutdown`].
+//!
+//! Does not know how rows are read or written.
 
-use std::{
-    any::{Any, TypeId},
-    collections::{HashMap, HashSet},
-    fmt,
-    sync::Arc,
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
-use parking_lot::Mutex;
-use sea_orm::{DatabaseConnection, EntityName, sea_query::FromValueTuple};
-use tokio_util::task::TaskTracker;
+use sea_orm::{DatabaseConnection, DbErr, TransactionTrait};
 
 #[cfg(feature = "redis")]
 use crate::tier::redis;
 use crate::{
-    CachedEntity, ConfigError, Id,
     clock::Clock,
-    config::{Config, OnCacheFailure, ReadPolicy},
+    config::Config,
+    context::Context,
+    error::{CacheError, ConfigError, TransactionError},
     internals::Tamper,
-    lookup,
-    near::{NearCache, Stamps, Witness},
-    protocol::{Key, KeySpace, LookupSpace, RowError, Version, seal_row, state::Value},
-    read::{Auditor, Flights, Flown, LoadLimit, Loader, ms, search::Rows},
-    session::{Change, Put},
-    telemetry::{ConnectionStats, EntityStats, Stats, TierStats},
+    invalidation::InvalidationQueue,
+    near::{Generations, NotifyingTier},
+    policy::OnCacheFailure,
+    registry::Registry,
+    session::Scope,
+    tasks::Tasks,
+    telemetry::{ConnectionStats, Stats, TierStats},
     tier::{Tier, memory::MemoryTier},
-    write::Pending,
+    transaction::Transaction,
+    write,
 };
 
 /// A database connection with a cache in front.
@@ -48,28 +43,7 @@ use crate::{
 /// ```
 #[derive(Clone)]
 pub struct CachedDb {
-    core: Arc<Core>,
-    entities: Arc<Mutex<Entities>>,
-}
-
-#[derive(Default)]
-struct Entities {
-    states: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
-    stats: Vec<Arc<EntityStats>>,
-}
-
-/// What every repository of a [`CachedDb`] shares.
-pub(crate) struct Core {
-    pub(crate) conn: DatabaseConnection,
-    pub(crate) tier: Arc<dyn Tier>,
-    pub(crate) config: Config,
-    pub(crate) pending: Pending,
-    pub(crate) auditor: Auditor,
-    pub(crate) loads: LoadLimit,
-    pub(crate) tasks: TaskTracker,
-    clock: Clock,
-    /// Which of the things that near caches hold may still be served.
-    stamps: Arc<Stamps>,
+    registry: Arc<Registry>,
     tier_stats: Arc<TierStats>,
 }
 
@@ -89,38 +63,63 @@ impl CachedDb {
 
     /// The connection, for statements that do not concern the cache.
     ///
-    /// What is written through it, the cache does not see: follow it with `invalidate`,
-    /// `refresh` or `invalidate_all`.
+    /// The cache does not see what is written through it: follow it with `invalidate`, `refresh`
+    /// or `invalidate_all`.
     #[must_use]
     pub fn connection(&self) -> &DatabaseConnection {
-        &self.core.conn
+        &self.registry.context.conn
     }
 
     /// The counters of all entities together.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        let entities = self.entities.lock();
-        let sum = entities
-            .stats
+        let entities = self.registry.all();
+        let counted = entities
             .iter()
-            .fold(Stats::default(), |sum, stats| sum + stats.snapshot());
+            .map(|registered| registered.context().entity.stats.snapshot());
         Stats {
             pending_invalidations: self.pending_invalidations() as u64,
-            ..sum
+            ..counted.fold(Stats::default(), |sum, stats| sum + stats)
+        }
+    }
+
+    /// The entities that a repository was opened of, by the name they have in cache keys, and
+    /// their counters; ordered by name.
+    #[must_use]
+    pub fn entities(&self) -> Vec<(String, Stats)> {
+        let entities = self.registry.all();
+        let listed = entities
+            .iter()
+            .map(|registered| (registered.context().entity.name.clone(), registered.stats()));
+        listed.collect()
+    }
+
+    /// Tells the cache that any row of the entity with this name may have been written past the
+    /// library, as [`Repository::invalidate_all`](crate::Repository::invalidate_all) does. Without
+    /// a repository of such an entity there is nothing to invalidate; see
+    /// [`entities`](Self::entities).
+    ///
+    /// # Errors
+    /// When the cache does not acknowledge it now; the invalidation is queued and replayed.
+    pub async fn invalidate_entity(&self, name: &str) -> Result<(), CacheError> {
+        // Entities of one name have the same keys.
+        match self.registry.named(name).first() {
+            Some(registered) => write::invalidate_all(registered.context(), &Scope::Pool).await,
+            None => Ok(()),
         }
     }
 
     /// How the connection to the shared tier has fared.
     #[must_use]
     pub fn connection_stats(&self) -> ConnectionStats {
-        self.core.tier_stats.snapshot()
+        self.tier_stats.snapshot()
     }
 
-    /// How many invalidations wait for the cache to come back; an entity that is owed one as a
+    /// How many invalidations are queued until the cache is back; an entity that is queued as a
     /// whole counts as one.
     #[must_use]
     pub fn pending_invalidations(&self) -> usize {
-        self.core.pending.len()
+        self.registry.context.queue.len()
     }
 
     /// Waits until writes, refreshes, audits and queued invalidations are done, at most `limit`;
@@ -128,42 +127,81 @@ impl CachedDb {
     ///
     /// Repositories keep working afterwards.
     pub async fn shutdown(&self, limit: Duration) -> Drained {
-        let core = Arc::clone(&self.core);
+        let registry = Arc::clone(&self.registry);
         let drained = async move {
-            let _ending = core.auditor.end_watches();
-            core.tasks.close();
-            core.tasks.wait().await;
-            core.tasks.reopen();
-            core.pending.hurry();
-            core.pending.drained().await;
+            let _ending = registry.auditor.end_watches();
+            registry.context.tasks.join().await;
+            registry.context.queue.hurry();
+            registry.context.queue.drained().await;
         };
         match tokio::time::timeout(limit, drained).await {
             Ok(()) => Drained::All,
-            Err(_) => {
-                self.core.tasks.reopen();
-                Drained::TimedOut
-            }
+            Err(_) => Drained::TimedOut,
         }
     }
 
-    pub(crate) fn core(&self) -> &Arc<Core> {
-        &self.core
+    /// Runs `work` in a transaction: committed if it returns `Ok`, rolled back if it returns
+    /// `Err`, or if this future is dropped before the COMMIT.
+    ///
+    /// ```
+    /// # mod user {
+    /// #     use sea_orm::entity::prelude::*;
+    /// #     #[derive(Clone, Debug, DeriveEntityModel, cached_repo::CachedEntity)]
+    /// #     #[sea_orm(table_name = "user")]
+    /// #     pub struct Model {
+    /// #         #[sea_orm(primary_key)] pub id: i64,
+    /// #         pub credit: i64,
+    /// #         #[cached(version)] pub version: i64,
+    /// #     }
+    /// #     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    /// #     pub enum Relation {}
+    /// #     impl ActiveModelBehavior for ActiveModel {}
+    /// # }
+    /// # async fn example(db: cached_repo::CachedDb, users: user::Repository)
+    /// # -> Result<(), Box<dyn std::error::Error>> {
+    /// use cached_repo::WriteError;
+    /// use sea_orm::ActiveValue::Set;
+    ///
+    /// db.transaction(async |tx| -> Result<(), WriteError> {
+    ///     let users = users.on(tx);
+    ///     let from = users.find_by_id(1).await?.map_or(0, |user| user.credit);
+    ///     users.update_with(1, |user| user.credit = Set(0)).await?;
+    ///     users.update_with(2, |user| user.credit = Set(from)).await?;
+    ///     Ok(())
+    /// })
+    /// .await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`TransactionError::Work`] with the error of `work`; else why it did not begin or commit.
+    pub async fn transaction<T, E>(
+        &self,
+        work: impl AsyncFnOnce(&Transaction) -> Result<T, E>,
+    ) -> Result<T, TransactionError<E>> {
+        let tx = self.begin().await.map_err(TransactionError::Begin)?;
+        tx.see_through(work).await
     }
 
-    /// The state of one entity's repository, made at its first use.
-    pub(crate) fn entity<M: CachedEntity>(&self) -> Arc<EntityState<M>> {
-        let mut entities = self.entities.lock();
-        if let Some(state) = entities.states.get(&TypeId::of::<M>())
-            && let Ok(state) = Arc::clone(state).downcast::<EntityState<M>>()
-        {
-            return state;
-        }
-        let state = Arc::new(EntityState::<M>::new(Arc::clone(&self.core)));
-        entities.stats.push(Arc::clone(&state.stats));
-        entities
-            .states
-            .insert(TypeId::of::<M>(), Arc::clone(&state) as _);
-        state
+    /// Begins a transaction, to be ended by [`Transaction::commit`] or
+    /// [`Transaction::rollback`].
+    ///
+    /// # Errors
+    /// When the database does not begin one.
+    pub async fn begin(&self) -> Result<Transaction, DbErr> {
+        let context = Arc::clone(&self.registry.context);
+        let tasks = context.tasks.clone();
+        // In a task of its own: dropped halfway, sqlx returns a connection to its pool that is
+        // inside a transaction, and whatever is written over it next is lost
+        // (<https://github.com/transact-rs/sqlx/issues/4393>).
+        let begun = tasks.spawn(async move { context.conn.begin().await });
+        let aborted = |_| DbErr::Custom("the runtime was shut down".into());
+        let conn = begun.await.map_err(aborted)??;
+        Ok(Transaction::over(conn, None, &self.registry))
+    }
+
+    pub(crate) fn registry(&self) -> &Arc<Registry> {
+        &self.registry
     }
 }
 
@@ -180,8 +218,8 @@ pub enum Drained {
 impl fmt::Debug for CachedDb {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CachedDb")
-            .field("namespace", &self.core.config.namespace)
-            .field("tier", &self.core.tier)
+            .field("namespace", &self.registry.context.config.namespace)
+            .field("tier", &self.registry.context.tier)
             .finish_non_exhaustive()
     }
 }
@@ -245,9 +283,9 @@ impl CachedDbBuilder {
     }
 
     /// Compares this share of the hits in the shared tier, from `0.0` for none to `1.0` for all, with
-    /// the database in the background. See [`Config::audit`].
-    pub fn audit(mut self, rate: f64) -> Self {
-        self.config.audit = rate;
+    /// the database in the background. See [`Config::audit_rate`].
+    pub fn audit_rate(mut self, rate: f64) -> Self {
+        self.config.audit_rate = rate;
         self
     }
 
@@ -271,25 +309,19 @@ impl CachedDbBuilder {
         let clock = Clock::start();
         let tier_stats = Arc::new(TierStats::default());
         let tier = self.tier(clock, Arc::clone(&tier_stats)).await?;
-        let stamps = Arc::new(Stamps::new());
-        let tier: Arc<dyn Tier> = Arc::new(Witness::of(self.tamper.with(tier), &stamps));
-        let pending = Pending::start(Arc::clone(&tier), &self.config);
-        let auditor = Auditor::new(self.config.audit);
-        let core = Core {
+        let generations = Arc::new(Generations::new());
+        let tier: Arc<dyn Tier> =
+            Arc::new(NotifyingTier::new(self.tamper.with(tier), &generations));
+        let context = Context {
+            queue: InvalidationQueue::start(Arc::clone(&tier), &self.config),
             conn: self.conn,
             tier,
-            loads: LoadLimit::of(&self.config),
             config: self.config,
-            pending,
-            auditor,
-            tasks: TaskTracker::new(),
-            clock,
-            stamps,
-            tier_stats,
+            tasks: Tasks::on_current_runtime(),
         };
         Ok(CachedDb {
-            core: Arc::new(core),
-            entities: Arc::default(),
+            registry: Arc::new(Registry::new(context, generations, clock)),
+            tier_stats,
         })
     }
 
@@ -312,7 +344,7 @@ impl CachedDbBuilder {
             subscriber: self.subscriber.clone().or(subscriber),
             namespace: &self.config.namespace,
             timeout: self.config.cache_timeout,
-            queue: self.config.cache_queue,
+            queue: self.config.max_queued_reads,
         };
         Ok(Arc::new(
             redis::RedisTier::open(settings, clock, stats).await,
@@ -344,141 +376,6 @@ impl fmt::Debug for CachedDbBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CachedDbBuilder")
             .field("namespace", &self.config.namespace)
-            .finish_non_exhaustive()
-    }
-}
-
-/// What the repositories of one entity share.
-pub(crate) struct EntityState<M: CachedEntity> {
-    pub(crate) core: Arc<Core>,
-    pub(crate) name: String,
-    pub(crate) keys: KeySpace,
-    /// The keys of each of [`CachedEntity::lookups`].
-    pub(crate) hints: Vec<LookupSpace>,
-    pub(crate) policy: ReadPolicy,
-    pub(crate) on_cache_failure: OnCacheFailure,
-    pub(crate) flights: Flights<Flown<M>>,
-    pub(crate) searches: Flights<Rows<M>>,
-    pub(crate) loader: Loader<M>,
-    /// `None` without `#[cached(near)]`.
-    pub(crate) near: Option<NearCache<M>>,
-    /// Keys that a background task reloads.
-    pub(crate) refreshing: Mutex<HashSet<Key>>,
-    pub(crate) stats: Arc<EntityStats>,
-}
-
-impl<M: CachedEntity> EntityState<M> {
-    fn new(core: Arc<Core>) -> Self {
-        let options = &M::DEFINITION.options;
-        let name = match options.name {
-            Some(name) => name.to_owned(),
-            None => {
-                let entity = M::Entity::default();
-                match entity.schema_name() {
-                    Some(schema) => format!("{schema}.{}", entity.table_name()),
-                    None => entity.table_name().to_owned(),
-                }
-            }
-        };
-        let keys = KeySpace::new(&core.config.namespace, &name);
-        let near = M::near().filter(|_| core.config.near).map(|options| {
-            core.tier.listen(Arc::clone(&core.stamps) as _);
-            NearCache::open(&options, &core.config, &core.stamps, core.clock)
-        });
-        Self {
-            hints: lookup::spaces::<M>(&keys),
-            keys,
-            policy: ReadPolicy::of(&core.config, options),
-            on_cache_failure: options
-                .on_cache_failure
-                .unwrap_or(core.config.on_cache_failure),
-            core,
-            name,
-            flights: Flights::new(),
-            searches: Flights::new(),
-            loader: Loader::new(),
-            near,
-            refreshing: Mutex::default(),
-            stats: Arc::default(),
-        }
-    }
-
-    pub(crate) fn stats(&self) -> Stats {
-        Stats {
-            pending_invalidations: self.core.pending.len_of(self.keys.prefix()) as u64,
-            ..self.stats.snapshot()
-        }
-    }
-
-    pub(crate) fn key_of(&self, row: &M) -> Key {
-        self.keys.row(row.get_primary_key_value())
-    }
-
-    /// A change to a key of this entity.
-    pub(crate) fn change(&self, floor: Version, put: Option<Put>) -> Change {
-        Change {
-            prefix: Arc::clone(self.keys.prefix()),
-            stats: Arc::clone(&self.stats),
-            on_failure: self.on_cache_failure,
-            of_hint: false,
-            writes: 0,
-            floor,
-            raw: false,
-            put,
-        }
-    }
-
-    /// A change to what a row is found by.
-    pub(crate) fn hint_change(&self) -> Change {
-        Change {
-            of_hint: true,
-            ..self.change(Version::ZERO, None)
-        }
-    }
-
-    /// A change by statements of the user's own.
-    pub(crate) fn raw_change(&self) -> Change {
-        Change {
-            raw: true,
-            ..self.change(Version::ZERO, None)
-        }
-    }
-
-    pub(crate) fn id_of(row: &M) -> Id<M> {
-        Id::<M>::from_value_tuple(row.get_primary_key_value())
-    }
-
-    /// Encodes and seals a row for as long as `policy` says.
-    pub(crate) fn seal(
-        &self,
-        key: &Key,
-        row: &M,
-        version: Version,
-        policy: &ReadPolicy,
-    ) -> Result<Value, RowError> {
-        let payload = seal_row(key, version, &M::DEFINITION, |encoder| row.encode(encoder))
-            .inspect_err(|_| self.stats.encode_errors.add(1))?;
-        let fresh_ms = self.jittered_ms(policy.ttl);
-        let ttl_ms = fresh_ms.saturating_add(ms(policy.stale_ttl));
-        Ok(Value {
-            payload,
-            schema: M::DEFINITION.schema,
-            load_cost_ms: 0,
-            fresh_ms,
-            ttl_ms,
-        })
-    }
-
-    /// A TTL less a random share of it, so that rows stored together do not expire together.
-    pub(crate) fn jittered_ms(&self, ttl: Duration) -> u64 {
-        ms(ttl.mul_f64(1.0 - self.core.config.ttl_jitter * fastrand::f64())).max(1)
-    }
-}
-
-impl<M: CachedEntity> fmt::Debug for EntityState<M> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EntityState")
-            .field("name", &self.name)
             .finish_non_exhaustive()
     }
 }

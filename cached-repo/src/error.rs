@@ -4,7 +4,7 @@
 
 use sea_orm::DbErr;
 
-use crate::protocol::Key;
+use crate::{protocol::Key, tier::TierError};
 
 /// A read that failed.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -21,7 +21,7 @@ pub enum ReadError {
     /// Too many loads were under way for too long, and nothing was asked: the cache is down or
     /// cold, and the database does not keep up. Try again later; see
     /// [`Config::max_loads`](crate::Config::max_loads) and
-    /// [`Config::load_wait`](crate::Config::load_wait).
+    /// [`Config::load_queue_timeout`](crate::Config::load_queue_timeout).
     #[error("too many loads are under way; `{entity}` was not read, try again later")]
     Overloaded {
         /// The entity's name.
@@ -82,10 +82,10 @@ pub enum WriteError {
     #[error("the cache is unavailable and `on_cache_failure` is `refuse`; nothing was written")]
     CacheUnavailable {
         /// What the cache said.
-        source: crate::TierError,
+        source: TierError,
     },
     /// More writes are in flight on this row than the cache can keep track of, or have been for half
-    /// of [`Config::block`](crate::Config::block) on one of the values it is found by. Nothing was
+    /// of [`Config::block_ttl`](crate::Config::block_ttl) on one of the values it is found by. Nothing was
     /// written.
     #[error("too many writes are in flight on `{entity}` {id}; try again")]
     Contended {
@@ -96,7 +96,7 @@ pub enum WriteError {
     },
     /// The write took so long that what protects its row in the cache might have lapsed. It was
     /// rolled back; try again.
-    #[error("writing `{entity}` took longer than `block` allows; rolled back, try again")]
+    #[error("writing `{entity}` took longer than `block_ttl` allows; rolled back, try again")]
     TooLate {
         /// The entity's name.
         entity: String,
@@ -131,20 +131,6 @@ pub enum WriteError {
 }
 
 impl WriteError {
-    pub(crate) fn database(entity: &str, source: DbErr) -> Self {
-        Self::Database {
-            entity: entity.to_owned(),
-            source,
-        }
-    }
-
-    pub(crate) fn not_found(entity: &str, key: &Key) -> Self {
-        Self::NotFound {
-            entity: entity.to_owned(),
-            id: Self::id_text(key),
-        }
-    }
-
     /// The primary key as its cache key spells it.
     pub(crate) fn id_text(key: &Key) -> String {
         let text = key.as_str();
@@ -159,7 +145,7 @@ pub enum CacheError {
     /// The cache cannot be told now. An invalidation is remembered and replayed, and until then
     /// this process reads the rows in question from the database.
     #[error("the cache is unavailable: {0}")]
-    Unavailable(#[from] crate::TierError),
+    Unavailable(#[from] TierError),
     /// What the row is found by now could not be read from the database. The whole entity was
     /// invalidated instead.
     #[error("reading the row to invalidate failed, so its whole entity was invalidated: {source}")]
@@ -175,6 +161,71 @@ pub enum CacheError {
         /// The key of the row.
         found: String,
     },
+}
+
+/// A transaction that did not commit, or may not have.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CommitError {
+    /// An error before made it impossible, or a nested transaction is still open. It was rolled
+    /// back, or is when the nested one ends.
+    #[error("rolled back: {source}")]
+    RolledBack {
+        /// What stands in the way.
+        source: DbErr,
+    },
+    /// The database refused the COMMIT: a deferred constraint, a serialization failure. It was
+    /// rolled back.
+    #[error("the database refused the commit: {source}")]
+    Refused {
+        /// What SeaORM said.
+        source: DbErr,
+    },
+    /// It has ended already. Nothing was written.
+    #[error("the transaction has already ended")]
+    Ended,
+    /// The cache cannot be told, and the policy is to refuse. It was rolled back.
+    #[error("the cache is unavailable and `on_cache_failure` is `refuse`; rolled back")]
+    CacheUnavailable {
+        /// What the cache said.
+        source: TierError,
+    },
+    /// More writes are in flight on one of its rows than the cache keeps track of. It was rolled
+    /// back; try again.
+    #[error("too many writes are in flight on {key}; rolled back, try again")]
+    Contended {
+        /// The key.
+        key: String,
+    },
+    /// Telling the cache took so long that the row's protection might have lapsed. It was rolled
+    /// back; try again.
+    #[error("telling the cache took longer than `block_ttl` allows; rolled back, try again")]
+    TooLate,
+    /// COMMIT was sent and got no answer: it may have happened.
+    #[error("the outcome of the COMMIT is unknown: {source}")]
+    Unknown {
+        /// What SeaORM said.
+        source: DbErr,
+    },
+    /// The task that committed ended without a result: its runtime was shut down. It may have
+    /// committed.
+    #[error("the commit was aborted and may have happened")]
+    Aborted,
+}
+
+/// What became of [`CachedDb::transaction`](crate::CachedDb::transaction) when it did not commit.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TransactionError<E> {
+    /// The database did not begin it.
+    #[error("the transaction did not begin: {0}")]
+    Begin(DbErr),
+    /// The work failed, and it was rolled back.
+    #[error(transparent)]
+    Work(E),
+    /// It did not commit, or may not have.
+    #[error(transparent)]
+    Commit(CommitError),
 }
 
 /// A [`CachedDb`](crate::CachedDb) that cannot be built.
@@ -210,7 +261,7 @@ pub enum Error {
     Cache(#[from] CacheError),
     /// A transaction did not commit.
     #[error(transparent)]
-    Commit(#[from] crate::CommitError),
+    Commit(#[from] CommitError),
     /// A setting is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),

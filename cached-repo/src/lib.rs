@@ -89,36 +89,43 @@ mod backoff;
 mod cached;
 mod clock;
 mod config;
+mod context;
+mod database;
 mod db;
 mod entity;
 mod error;
 #[doc(hidden)]
 pub mod internals;
-mod lookup;
+mod invalidation;
 mod near;
 mod places;
+mod policy;
 mod protocol;
 mod read;
+mod registry;
 mod repository;
 mod session;
+mod tasks;
 mod telemetry;
 mod tier;
+mod transaction;
 mod write;
 
 pub use cached_repo_derive::CachedEntity;
 
 pub use self::{
     cached::{Cached, Source},
-    config::{Config, OnCacheFailure, ReadOptions},
+    config::{Config, ReadOptions},
     db::{CachedDb, CachedDbBuilder, Drained},
     entity::{
         ActiveModelOf, CachedEntity, CachedField, ColumnOf, Definition, EntityOptions, Id, IntoId,
         LookupColumn, LookupDef, LookupKind, VersionField, Versioned,
     },
-    error::{CacheError, ConfigError, Error, ReadError, WriteError},
+    error::{CacheError, CommitError, ConfigError, Error, ReadError, TransactionError, WriteError},
+    policy::OnCacheFailure,
     protocol::{Codec, RowDecoder, RowEncoder, RowError, Version},
     repository::{CacheAside, LoadLease, LookedUp, Repository},
     telemetry::{ConnectionStats, Stats},
     tier::TierError,
-    write::transaction::{CommitError, Transaction, TransactionError},
+    transaction::Transaction,
 };

@@ -119,13 +119,13 @@ counters! {
         bypasses,
         /// Reads that shared a load another caller had started.
         joined,
-        /// Searches, by a unique column or an index, whose keys were found in the cache.
-        hint_hits,
-        /// Searches whose keys were not.
-        hint_misses,
-        /// Searches whose keys led to a row that is no longer found so, and were made again.
-        hints_outdated,
-        /// Searches by an index that found more rows than are kept.
+        /// Lookups, by unique or index columns, whose index entry was found in the cache.
+        index_hits,
+        /// Lookups whose index entry was not.
+        index_misses,
+        /// Lookups whose index entry led to a row that no longer matches, and were loaded again.
+        index_outdated,
+        /// Lookups by an index that found more rows than are kept.
         lists_too_long,
         /// SELECT statements that loaded rows.
         loads,
@@ -140,7 +140,7 @@ counters! {
         fills,
         /// Loads whose result was not stored because a write or a newer row came between.
         fills_refused,
-        /// Rows, and keys that a search found, that were not stored because they could not be encoded.
+        /// Rows and index entries that were not stored because they could not be encoded.
         encode_errors,
         /// Rows reloaded in the background, before or after their TTL.
         refreshes,
@@ -154,11 +154,11 @@ counters! {
         puts,
         /// Entries that a write or a caller invalidated.
         invalidations,
-        /// Times the cache could not be told of a change, which is owed to it since; see
+        /// Times the cache did not acknowledge a change, whose invalidation was queued; see
         /// [`pending_invalidations`](Self::pending_invalidations).
         unpublished,
         /// Hits that the auditor compared with the database, see
-        /// [`Config::audit`](crate::Config::audit).
+        /// [`Config::audit_rate`](crate::Config::audit_rate).
         audit_checked,
         /// Of these, hits that differed from the database while a write passed by: the cache no
         /// longer served them when the auditor looked again.
@@ -187,7 +187,7 @@ counters! {
         audit_age_max_ms,
     }
     gauges {
-        /// Invalidations that wait for the cache to come back, now; an entity that is owed one as
+        /// Invalidations that are queued until the cache is back, now; an entity that is queued as
         /// a whole counts as one.
         pending_invalidations,
     }
@@ -215,7 +215,7 @@ counters! {
         /// Operations that failed at once because there was no connection.
         unavailable,
         /// Reads that did not wait because too many did already; see
-        /// [`Config::cache_queue`](crate::Config::cache_queue).
+        /// [`Config::max_queued_reads`](crate::Config::max_queued_reads).
         overloaded,
         /// Operations that the server refused, or whose connection broke.
         failures,

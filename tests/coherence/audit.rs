@@ -34,7 +34,7 @@ fn new_note(id: i64, text: &str) -> note::ActiveModel {
 }
 
 fn audited(config: &mut Config) {
-    config.audit = 1.0;
+    config.audit_rate = 1.0;
     // Nothing but the auditor asks the database in the background.
     config.early_refresh = 0.0;
 }
@@ -121,7 +121,7 @@ async fn a_share_of_the_hits_is_audited(world: World) {
     let db = world
         .builder()
         .namespace(world.namespace.clone())
-        .audit(0.5)
+        .audit_rate(0.5)
         .build()
         .await
         .unwrap();

@@ -55,10 +55,10 @@ async fn patient(world: &World) -> (CachedDb, note::Repository) {
     world.create_table(note::Entity).await;
     let db = world
         .db_with(|config| {
-            config.lease = Duration::from_secs(600);
+            config.lease_ttl = Duration::from_secs(600);
             config.lease_wait = Duration::from_secs(600);
-            config.block = Duration::from_secs(600);
-            config.keep = Duration::from_secs(1200);
+            config.block_ttl = Duration::from_secs(600);
+            config.tombstone_ttl = Duration::from_secs(1200);
         })
         .await;
     let notes = note::Repository::new(&db);

@@ -34,7 +34,7 @@ fn new_note(id: i64, text: &str) -> note::ActiveModel {
 /// Long enough for a busy test machine to do what is to happen under a block, short enough to wait
 /// for its end.
 fn short_block(config: &mut Config) {
-    config.block = Duration::from_secs(2);
+    config.block_ttl = Duration::from_secs(2);
     config.cache_timeout = Duration::from_millis(500);
 }
 

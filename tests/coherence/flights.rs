@@ -135,7 +135,7 @@ async fn a_panicking_load_wakes_everyone_and_leaves_the_key_usable(world: World)
     // Whoever has to wait for a lease, waits long enough to fail the test.
     let db = world
         .db_with(|config| {
-            config.lease = Duration::from_secs(600);
+            config.lease_ttl = Duration::from_secs(600);
             config.lease_wait = Duration::from_secs(600);
         })
         .await;

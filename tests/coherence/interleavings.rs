@@ -36,7 +36,7 @@ fn new_user(name: &str) -> user::ActiveModel {
 /// Long enough for a busy test machine to do what is to happen under a block, short enough to
 /// wait for its end.
 fn short_block(config: &mut Config) {
-    config.block = Duration::from_secs(1);
+    config.block_ttl = Duration::from_secs(1);
     config.cache_timeout = Duration::from_millis(500);
 }
 
@@ -416,7 +416,7 @@ async fn a_lease_that_lapses_during_the_load_stores_nothing(world: World) {
     world.create_table(note::Entity).await;
     let db = world
         .db_with(|config| {
-            config.lease = Duration::from_millis(50);
+            config.lease_ttl = Duration::from_millis(50);
             config.lease_wait = Duration::from_secs(20);
         })
         .await;
@@ -575,7 +575,7 @@ on_both_tiers!(a_refresh_that_outlasts_its_lease_still_repairs_the_cache);
 async fn a_refresh_that_outlasts_its_lease_still_repairs_the_cache(world: World) {
     world.create_table(note::Entity).await;
     let db = world
-        .db_with(|config| config.lease = Duration::from_millis(20))
+        .db_with(|config| config.lease_ttl = Duration::from_millis(20))
         .await;
     let notes = note::Repository::new(&db);
     notes.insert(new_note(1, "old")).await.unwrap();

@@ -153,7 +153,7 @@ everywhere!(a_dropped_lease_is_given_back);
 async fn a_dropped_lease_is_given_back(world: World) {
     let db = world
         .db_with(|config| {
-            config.lease = Duration::from_secs(600);
+            config.lease_ttl = Duration::from_secs(600);
             config.lease_wait = Duration::from_secs(600);
         })
         .await;

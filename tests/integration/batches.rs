@@ -69,7 +69,9 @@ async fn a_database_that_fails_fails_every_reader_and_then_none() {
 async fn a_row_does_not_wait_for_a_batch_that_stalls() {
     let prefix = cached_repo_harness::unique("row");
     let world = cold_notes(&prefix).await;
-    let db = world.db_with(|config| config.load_wait = 2 * LIMIT).await;
+    let db = world
+        .db_with(|config| config.load_queue_timeout = 2 * LIMIT)
+        .await;
     let notes = note::Repository::new(&db);
     let hold = |id: i64| Gate::hold(&format!("{prefix}{id}"));
     let find = |id: i64| {

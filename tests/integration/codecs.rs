@@ -250,7 +250,7 @@ async fn long_rows_are_compressed_and_come_back_as_they_were(world: World) {
 async fn compression_can_be_turned_on_and_off_in_a_deploy() {
     let world = World::new(Backend::Sqlite, Tier::Redis).await;
     world.create_table(plain::Entity).await;
-    let audited = async || world.db_with(|config| config.audit = 1.0).await;
+    let audited = async || world.db_with(|config| config.audit_rate = 1.0).await;
     let (before, after) = (audited().await, audited().await);
     let plain = plain::Repository::new(&before);
     let compressed = compressed::Repository::new(&after);

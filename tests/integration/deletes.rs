@@ -113,8 +113,8 @@ async fn a_row_that_comes_back_is_readable_at_once_and_cached_once_its_floor_lap
     world.create_table(counter::Entity).await;
     let db = world
         .db_with(|config| {
-            config.block = Duration::from_millis(700);
-            config.keep = Duration::from_millis(800);
+            config.block_ttl = Duration::from_millis(700);
+            config.tombstone_ttl = Duration::from_millis(800);
             config.cache_timeout = Duration::from_millis(500);
         })
         .await;

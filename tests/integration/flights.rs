@@ -10,7 +10,7 @@ const READERS: usize = 200;
 
 /// On a busy machine another process's load may take longer than the default wait.
 fn patient(config: &mut Config) {
-    config.lease = Duration::from_secs(60);
+    config.lease_ttl = Duration::from_secs(60);
     config.lease_wait = Duration::from_secs(60);
 }
 

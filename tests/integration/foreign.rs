@@ -109,8 +109,8 @@ impl Scene {
         // So that a floor which foreign bytes made up does not outlast the test.
         let db = world
             .db_with(|config| {
-                config.block = Duration::from_millis(700);
-                config.keep = Duration::from_millis(800);
+                config.block_ttl = Duration::from_millis(700);
+                config.tombstone_ttl = Duration::from_millis(800);
                 config.cache_timeout = Duration::from_millis(600);
             })
             .await;

@@ -160,7 +160,7 @@ async fn an_insert_that_breaks_a_constraint_leaves_no_row_and_no_wrong_answer(wo
     // Short times: the database's refusal may count as an unknown outcome.
     let db = world
         .db_with(|config| {
-            config.block = std::time::Duration::from_millis(600);
+            config.block_ttl = std::time::Duration::from_millis(600);
             config.cache_timeout = std::time::Duration::from_millis(500);
         })
         .await;

@@ -173,7 +173,7 @@ lanes! {
         let world = World::on_redis(Backend::Sqlite, redis.url()).await;
         notes(&world, ROWS, "row").await;
         let db = world
-            .db_with(|config| (config.cache_queue, config.cache_timeout) = (QUEUE, TIMEOUT))
+            .db_with(|config| (config.max_queued_reads, config.cache_timeout) = (QUEUE, TIMEOUT))
             .await;
         let repository = note::Repository::new(&db);
         for id in 0..ROWS {
@@ -279,7 +279,7 @@ lanes! {
         let text = cached_repo_harness::unique("held");
         notes(&world, READERS, &text).await;
         let db = without_redis(&world, &mut redis, |config| {
-            (config.max_loads, config.load_wait) = (MAX_LOADS, LIMIT);
+            (config.max_loads, config.load_queue_timeout) = (MAX_LOADS, LIMIT);
         })
         .await;
         let repository = note::Repository::new(&db);
@@ -315,7 +315,7 @@ lanes! {
         notes(&world, 2, "free").await;
         world.raw(&format!(r#"UPDATE "note" SET "text" = '{text}' WHERE "id" = 0"#)).await;
         let db = world
-            .db_with(|config| (config.max_loads, config.load_wait) = (1, WAIT))
+            .db_with(|config| (config.max_loads, config.load_queue_timeout) = (1, WAIT))
             .await;
         let repository = note::Repository::new(&db);
         let gate = Gate::hold(&text);

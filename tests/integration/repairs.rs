@@ -14,8 +14,8 @@ use sea_orm::{ActiveValue::Set, EntityTrait};
 
 /// Short enough for a test to see a floor lapse.
 fn short(config: &mut Config) {
-    config.block = Duration::from_millis(700);
-    config.keep = Duration::from_millis(800);
+    config.block_ttl = Duration::from_millis(700);
+    config.tombstone_ttl = Duration::from_millis(800);
     config.cache_timeout = Duration::from_millis(500);
 }
 

@@ -316,8 +316,8 @@ async fn one_write_too_many_is_contended() {
         world.create_table(counter::Entity).await;
         let db = world
             .db_with(|config| {
-                config.block = std::time::Duration::from_secs(60);
-                config.keep = std::time::Duration::from_secs(120);
+                config.block_ttl = std::time::Duration::from_secs(60);
+                config.tombstone_ttl = std::time::Duration::from_secs(120);
             })
             .await;
         let counters = counter::Repository::new(&db);
@@ -372,8 +372,8 @@ async fn writes_that_the_database_refuses_do_not_keep_others_out(world: World) {
         .await;
     let db = world
         .db_with(|config| {
-            config.block = std::time::Duration::from_secs(600);
-            config.keep = std::time::Duration::from_secs(1200);
+            config.block_ttl = std::time::Duration::from_secs(600);
+            config.tombstone_ttl = std::time::Duration::from_secs(1200);
         })
         .await;
     let counters = counter::Repository::new(&db);

@@ -42,15 +42,15 @@ fn assert_changed(config: &Config) {
     assert_eq!(config.stale_ttl, Duration::from_millis(1500));
     assert_eq!(config.ttl_jitter, 0.25);
     assert_eq!(config.early_refresh, 0.0);
-    assert_eq!(config.lease, Duration::from_secs(4));
+    assert_eq!(config.lease_ttl, Duration::from_secs(4));
     assert_eq!(config.lease_wait, Duration::from_millis(50));
-    assert_eq!(config.block, Duration::from_secs(6));
-    assert_eq!(config.keep, Duration::from_secs(60));
+    assert_eq!(config.block_ttl, Duration::from_secs(6));
+    assert_eq!(config.tombstone_ttl, Duration::from_secs(60));
     assert_eq!(config.cache_timeout, Duration::from_millis(20));
-    assert_eq!((config.cache_queue, config.max_loads), (300, 7));
-    assert_eq!(config.load_wait, Duration::from_secs(1));
+    assert_eq!((config.max_queued_reads, config.max_loads), (300, 7));
+    assert_eq!(config.load_queue_timeout, Duration::from_secs(1));
     assert_eq!(config.on_cache_failure, OnCacheFailure::Refuse);
-    assert_eq!(config.audit, 0.125);
+    assert_eq!(config.audit_rate, 0.125);
     assert_eq!(config.update_attempts, 3);
     assert_eq!(config.pending_capacity, 17);
     assert_eq!(config.memory_capacity_bytes, 1_000_000);
@@ -66,16 +66,16 @@ fn every_setting_from_toml() {
         stale_ttl = "1500ms"
         ttl_jitter = 0.25
         early_refresh = 0
-        lease = "4s"
+        lease_ttl = "4s"
         lease_wait = "50ms"
-        block = "6s"
-        keep = "1m"
+        block_ttl = "6s"
+        tombstone_ttl = "1m"
         cache_timeout = "20ms"
-        cache_queue = 300
+        max_queued_reads = 300
         max_loads = 7
-        load_wait = "1s"
+        load_queue_timeout = "1s"
         on_cache_failure = "refuse"
-        audit = 0.125
+        audit_rate = 0.125
         update_attempts = 3
         pending_capacity = 17
         memory_capacity_bytes = 1000000
@@ -93,9 +93,9 @@ fn every_setting_from_toml() {
 fn every_setting_from_json() {
     let text = r#"{
         "namespace": "shop", "ttl": "1h 30m", "negative_ttl": "0s", "stale_ttl": "1500ms",
-        "ttl_jitter": 0.25, "early_refresh": 0, "lease": "4s", "lease_wait": "50ms",
-        "block": "6s", "keep": "1m", "cache_timeout": "20ms", "on_cache_failure": "refuse",
-        "cache_queue": 300, "max_loads": 7, "load_wait": "1s", "audit": 0.125,
+        "ttl_jitter": 0.25, "early_refresh": 0, "lease_ttl": "4s", "lease_wait": "50ms",
+        "block_ttl": "6s", "tombstone_ttl": "1m", "cache_timeout": "20ms", "on_cache_failure": "refuse",
+        "max_queued_reads": 300, "max_loads": 7, "load_queue_timeout": "1s", "audit_rate": 0.125,
         "update_attempts": 3, "pending_capacity": 17, "memory_capacity_bytes": 1000000,
         "redis": {"url": "redis://cache:6379/2"}
     }"#;
@@ -117,16 +117,16 @@ fn every_setting_from_the_environment() {
         ("CACHE_STALE_TTL", "1500ms"),
         ("CACHE_TTL_JITTER", "0.25"),
         ("CACHE_EARLY_REFRESH", "0"),
-        ("CACHE_LEASE", "4s"),
+        ("CACHE_LEASE_TTL", "4s"),
         ("CACHE_LEASE_WAIT", "50ms"),
-        ("CACHE_BLOCK", "6s"),
-        ("CACHE_KEEP", "1m"),
+        ("CACHE_BLOCK_TTL", "6s"),
+        ("CACHE_TOMBSTONE_TTL", "1m"),
         ("CACHE_CACHE_TIMEOUT", "20ms"),
-        ("CACHE_CACHE_QUEUE", "300"),
+        ("CACHE_MAX_QUEUED_READS", "300"),
         ("CACHE_MAX_LOADS", "7"),
-        ("CACHE_LOAD_WAIT", "1s"),
+        ("CACHE_LOAD_QUEUE_TIMEOUT", "1s"),
         ("CACHE_ON_CACHE_FAILURE", "refuse"),
-        ("CACHE_AUDIT", "0.125"),
+        ("CACHE_AUDIT_RATE", "0.125"),
         ("CACHE_UPDATE_ATTEMPTS", "3"),
         ("CACHE_PENDING_CAPACITY", "17"),
         ("CACHE_MEMORY_CAPACITY_BYTES", "1000000"),
@@ -151,15 +151,15 @@ fn what_is_left_out_has_its_default() {
         assert_eq!(config.stale_ttl, Duration::ZERO);
         assert_eq!(config.ttl_jitter, 0.1);
         assert_eq!(config.early_refresh, 1.0);
-        assert_eq!(config.lease, Duration::from_secs(3));
+        assert_eq!(config.lease_ttl, Duration::from_secs(3));
         assert_eq!(config.lease_wait, Duration::from_millis(500));
-        assert_eq!(config.block, Duration::from_secs(5));
-        assert_eq!(config.keep, Duration::from_secs(30));
+        assert_eq!(config.block_ttl, Duration::from_secs(5));
+        assert_eq!(config.tombstone_ttl, Duration::from_secs(30));
         assert_eq!(config.cache_timeout, Duration::from_millis(100));
-        assert_eq!((config.cache_queue, config.max_loads), (10_000, 64));
-        assert_eq!(config.load_wait, Duration::from_secs(2));
+        assert_eq!((config.max_queued_reads, config.max_loads), (10_000, 64));
+        assert_eq!(config.load_queue_timeout, Duration::from_secs(2));
         assert_eq!(config.on_cache_failure, OnCacheFailure::Proceed);
-        assert_eq!(config.audit, 0.0);
+        assert_eq!(config.audit_rate, 0.0);
         assert_eq!(config.update_attempts, 10);
         assert_eq!(config.pending_capacity, 100_000);
         assert_eq!(config.memory_capacity_bytes, 64 * 1024 * 1024);
@@ -206,25 +206,29 @@ async fn what_makes_no_sense_is_refused_by_name() {
         ("early_refresh", |config| {
             config.early_refresh = f64::INFINITY
         }),
-        ("lease", |config| config.lease = Duration::ZERO),
-        ("lease", |config| config.lease = DAY),
+        ("lease_ttl", |config| config.lease_ttl = Duration::ZERO),
+        ("lease_ttl", |config| config.lease_ttl = DAY),
         ("lease_wait", |config| config.lease_wait = Duration::MAX),
-        ("block", |config| config.block = Duration::ZERO),
-        ("block", |config| config.block = DAY),
-        ("keep", |config| config.keep = config.block),
-        ("keep", |config| config.keep = 2 * DAY),
+        ("block_ttl", |config| config.block_ttl = Duration::ZERO),
+        ("block_ttl", |config| config.block_ttl = DAY),
+        ("tombstone_ttl", |config| {
+            config.tombstone_ttl = config.block_ttl
+        }),
+        ("tombstone_ttl", |config| config.tombstone_ttl = 2 * DAY),
         ("cache_timeout", |config| {
             config.cache_timeout = Duration::ZERO
         }),
         ("cache_timeout", |config| {
-            config.cache_timeout = config.block
+            config.cache_timeout = config.block_ttl
         }),
-        ("audit", |config| config.audit = -0.1),
-        ("audit", |config| config.audit = 1.1),
-        ("audit", |config| config.audit = f64::NAN),
-        ("cache_queue", |config| config.cache_queue = 0),
+        ("audit_rate", |config| config.audit_rate = -0.1),
+        ("audit_rate", |config| config.audit_rate = 1.1),
+        ("audit_rate", |config| config.audit_rate = f64::NAN),
+        ("max_queued_reads", |config| config.max_queued_reads = 0),
         ("max_loads", |config| config.max_loads = 0),
-        ("load_wait", |config| config.load_wait = Duration::MAX),
+        ("load_queue_timeout", |config| {
+            config.load_queue_timeout = Duration::MAX
+        }),
         ("update_attempts", |config| config.update_attempts = 0),
         ("pending_capacity", |config| config.pending_capacity = 0),
     ];
@@ -257,20 +261,20 @@ async fn what_just_makes_sense_works() {
             config.negative_ttl = longest;
             config.stale_ttl = longest;
             config.ttl_jitter = 0.999_999;
-            config.audit = 1.0;
-            config.lease = Duration::from_secs(3600);
+            config.audit_rate = 1.0;
+            config.lease_ttl = Duration::from_secs(3600);
             config.lease_wait = Duration::from_secs(3600);
-            config.block = Duration::from_secs(3600);
-            config.keep = Duration::from_secs(24 * 3600);
-            config.load_wait = Duration::from_secs(3600);
-            (config.max_loads, config.cache_queue) = (usize::MAX, usize::MAX);
+            config.block_ttl = Duration::from_secs(3600);
+            config.tombstone_ttl = Duration::from_secs(24 * 3600);
+            config.load_queue_timeout = Duration::from_secs(3600);
+            (config.max_loads, config.max_queued_reads) = (usize::MAX, usize::MAX);
         },
         |config, _| {
             config.ttl = Duration::from_millis(1);
-            config.lease = Duration::from_millis(1);
+            config.lease_ttl = Duration::from_millis(1);
             config.lease_wait = Duration::ZERO;
-            config.load_wait = Duration::ZERO;
-            (config.max_loads, config.cache_queue) = (1, 1);
+            config.load_queue_timeout = Duration::ZERO;
+            (config.max_loads, config.max_queued_reads) = (1, 1);
             config.memory_capacity_bytes = 0;
         },
     ];

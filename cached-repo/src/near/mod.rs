@@ -16,15 +16,11 @@ use std::{fmt, hash::Hash, sync::Arc, time::Duration};
 
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter, sync};
 
-pub(crate) use self::stamps::{Stamp, Stamps};
-pub(crate) use self::witness::Witness;
+pub(crate) use self::stamps::{Stamp, Stamps as Generations};
+pub(crate) use self::witness::Witness as NotifyingTier;
 use crate::{
-    CachedEntity, Id,
-    cached::{Cached, Provenance, Source},
     clock::{Clock, Moment},
-    config::Config,
     protocol::Key,
-    read::Row,
 };
 
 /// What an entry costs besides its row, its key and [`Item`], roughly.
@@ -46,11 +42,11 @@ pub enum NearCapacity {
 }
 
 /// `#[cached(near(…))]`; what is `None` comes from the [`CachedDb`](crate::CachedDb).
-pub struct NearOptions<M: CachedEntity> {
+pub struct NearOptions<K, R> {
     capacity: Option<NearCapacity>,
     ttl: Option<Duration>,
     /// The only place that asks the key for `Hash` and `Eq`, which other entities need not have.
-    open: fn(NearCapacity) -> Box<dyn Shelf<M>>,
+    open: fn(NearCapacity) -> Box<dyn Shelf<K, R>>,
 }
 
 /// A primary key that a near cache can look up.
@@ -65,22 +61,23 @@ pub trait NearKey: Hash + Eq {}
 #[diagnostic::do_not_recommend]
 impl<T: Hash + Eq> NearKey for T {}
 
-impl<M: CachedEntity> NearOptions<M> {
+impl<K, R> NearOptions<K, R> {
     /// What the attribute says.
     #[must_use]
     pub const fn new(capacity: Option<NearCapacity>, ttl: Option<Duration>) -> Self
     where
-        Id<M>: NearKey,
+        K: NearKey + Send + Sync + 'static,
+        R: Send + Sync + 'static,
     {
         Self {
             capacity,
             ttl,
-            open: open::<M>,
+            open: open::<K, R>,
         }
     }
 }
 
-impl<M: CachedEntity> fmt::Debug for NearOptions<M> {
+impl<K, R> fmt::Debug for NearOptions<K, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("NearOptions")
             .field("capacity", &self.capacity)
@@ -90,11 +87,19 @@ impl<M: CachedEntity> fmt::Debug for NearOptions<M> {
 }
 
 /// The near cache of one entity.
-pub(crate) struct NearCache<M: CachedEntity> {
-    shelf: Box<dyn Shelf<M>>,
+pub(crate) struct NearStore<K, R> {
+    shelf: Box<dyn Shelf<K, R>>,
     ttl: Duration,
-    stamps: Arc<Stamps>,
+    stamps: Arc<Generations>,
     clock: Clock,
+}
+
+/// What a near cache keeps of a row.
+pub(crate) struct NearHit<R> {
+    /// `None` if it is known that there is no row.
+    pub(crate) row: Option<Arc<R>>,
+    /// Since when the shared tier has it.
+    pub(crate) age: Duration,
 }
 
 /// How long something has been in the shared tier, and how long it may still be served.
@@ -104,17 +109,17 @@ pub(crate) struct Life {
     pub(crate) left: Duration,
 }
 
-impl<M: CachedEntity> NearCache<M> {
+impl<K, R> NearStore<K, R> {
     pub(crate) fn open(
-        options: &NearOptions<M>,
-        config: &Config,
-        stamps: &Arc<Stamps>,
+        options: &NearOptions<K, R>,
+        capacity: NearCapacity,
+        ttl: Duration,
+        stamps: &Arc<Generations>,
         clock: Clock,
     ) -> Self {
-        let default = NearCapacity::Entries(config.near_capacity);
         Self {
-            shelf: (options.open)(options.capacity.unwrap_or(default)),
-            ttl: options.ttl.unwrap_or(config.near_ttl),
+            shelf: (options.open)(options.capacity.unwrap_or(capacity)),
+            ttl: options.ttl.unwrap_or(ttl),
             stamps: Arc::clone(stamps),
             clock,
         }
@@ -122,19 +127,16 @@ impl<M: CachedEntity> NearCache<M> {
 
     /// What is known of the row with this key, if anything is.
     #[inline]
-    pub(crate) fn get(&self, id: &Id<M>) -> Option<Row<M>> {
+    pub(crate) fn get(&self, id: &K) -> Option<NearHit<R>> {
         let item = self.shelf.get(id)?;
         let now = self.clock.moment();
         if now >= item.until || !self.stamps.hold(item.stamp, now) {
             return None;
         }
-        let provenance = Provenance {
-            source: Source::Near,
+        Some(NearHit {
+            row: item.row,
             age: now.since(item.since),
-            stale: false,
-            pending: false,
-        };
-        Some(item.row.map(|row| Cached::new(row, provenance)))
+        })
     }
 
     /// To be taken before the shared tier is asked for what is to be kept; `None` while changes
@@ -146,9 +148,9 @@ impl<M: CachedEntity> NearCache<M> {
     /// Keeps a row, or that there is none, unless it has changed since the stamp was taken.
     pub(crate) fn keep(
         &self,
-        id: Id<M>,
+        id: K,
         stamp: Stamp,
-        row: Option<Arc<M>>,
+        row: Option<Arc<R>>,
         encoded_bytes: usize,
         life: Life,
     ) {
@@ -157,7 +159,7 @@ impl<M: CachedEntity> NearCache<M> {
         if left.is_zero() || !self.stamps.hold(stamp, now) {
             return;
         }
-        let fixed = size_of::<Id<M>>() + size_of::<Item<M>>() + size_of::<M>();
+        let fixed = size_of::<K>() + size_of::<Item<R>>() + size_of::<R>();
         let item = Item {
             row,
             stamp,
@@ -169,9 +171,9 @@ impl<M: CachedEntity> NearCache<M> {
     }
 }
 
-impl<M: CachedEntity> fmt::Debug for NearCache<M> {
+impl<K, R> fmt::Debug for NearStore<K, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("NearCache").finish_non_exhaustive()
+        f.debug_struct("NearStore").finish_non_exhaustive()
     }
 }
 
@@ -195,29 +197,30 @@ impl<M> Clone for Item<M> {
 }
 
 /// Where the items are: a map whose keys' bounds its callers need not know.
-trait Shelf<M: CachedEntity>: Send + Sync {
-    fn get(&self, id: &Id<M>) -> Option<Item<M>>;
-    fn put(&self, id: Id<M>, item: Item<M>);
+trait Shelf<K, R>: Send + Sync {
+    fn get(&self, id: &K) -> Option<Item<R>>;
+    fn put(&self, id: K, item: Item<R>);
 }
 
-impl<M, We> Shelf<M> for sync::Cache<Id<M>, Item<M>, We>
+impl<K, R, We> Shelf<K, R> for sync::Cache<K, Item<R>, We>
 where
-    M: CachedEntity,
-    Id<M>: Hash + Eq,
-    We: Weighter<Id<M>, Item<M>> + Clone + Send + Sync,
+    K: Hash + Eq + Send + Sync,
+    R: Send + Sync,
+    We: Weighter<K, Item<R>> + Clone + Send + Sync,
 {
-    fn get(&self, id: &Id<M>) -> Option<Item<M>> {
+    fn get(&self, id: &K) -> Option<Item<R>> {
         self.get(id)
     }
 
-    fn put(&self, id: Id<M>, item: Item<M>) {
+    fn put(&self, id: K, item: Item<R>) {
         self.insert(id, item);
     }
 }
 
-fn open<M: CachedEntity>(capacity: NearCapacity) -> Box<dyn Shelf<M>>
+fn open<K, R>(capacity: NearCapacity) -> Box<dyn Shelf<K, R>>
 where
-    Id<M>: Hash + Eq,
+    K: Hash + Eq + Send + Sync + 'static,
+    R: Send + Sync + 'static,
 {
     match capacity {
         NearCapacity::Entries(entries) => shelf(
@@ -239,11 +242,11 @@ where
     }
 }
 
-fn shelf<M, We>(options: &mut OptionsBuilder, weighter: We) -> Box<dyn Shelf<M>>
+fn shelf<K, R, We>(options: &mut OptionsBuilder, weighter: We) -> Box<dyn Shelf<K, R>>
 where
-    M: CachedEntity,
-    Id<M>: Hash + Eq,
-    We: Weighter<Id<M>, Item<M>> + Clone + Send + Sync + 'static,
+    K: Hash + Eq + Send + Sync + 'static,
+    R: Send + Sync + 'static,
+    We: Weighter<K, Item<R>> + Clone + Send + Sync + 'static,
 {
     Box::new(sync::Cache::with_options(
         options.build().expect("both capacities are given"),

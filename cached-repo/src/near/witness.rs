@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use super::Stamps;
+use super::stamps::Stamps;
 use crate::{
     protocol::{
         Key, Timestamp,
@@ -26,7 +26,7 @@ pub(crate) struct Witness {
 }
 
 impl Witness {
-    pub(crate) fn of(tier: Arc<dyn Tier>, stamps: &Arc<Stamps>) -> Self {
+    pub(crate) fn new(tier: Arc<dyn Tier>, stamps: &Arc<Stamps>) -> Self {
         Self {
             tier,
             stamps: Arc::clone(stamps),

@@ -235,6 +235,23 @@ fn moment(value: &Value) -> Option<String> {
     Some(moment.to_owned())
 }
 
+/// Whether the database calls nothing equal to the value that is spelt otherwise.
+pub(crate) fn spelling_is_exact(value: &Value, backend: sea_orm::DbBackend) -> bool {
+    match value {
+        Value::Bool(_)
+        | Value::TinyInt(_)
+        | Value::SmallInt(_)
+        | Value::Int(_)
+        | Value::BigInt(_)
+        | Value::TinyUnsigned(_)
+        | Value::SmallUnsigned(_)
+        | Value::Unsigned(_)
+        | Value::BigUnsigned(_) => true,
+        Value::String(_) | Value::Bytes(_) => backend != sea_orm::DbBackend::MySql,
+        other => format!("{other:?}").starts_with("Uuid("),
+    }
+}
+
 /// Replaces the tail of a percent-encoded text that is too long by a hash of the whole.
 fn shortened(text: String, max_len: usize) -> String {
     use fmt::Write;

@@ -1,44 +1,109 @@
 //! Cache-aside, made safe: the caller loads the row, under a lease like any other load.
 
+use std::sync::Arc;
+
 use tokio::time::Instant;
 
-use super::{Claim, Query, Row, Tenure, load_cost_ms};
-use crate::{CachedEntity, session::Scope};
+use super::{
+    lease::{Acquired, LeaseGuard},
+    load::{Query, load_cost_ms},
+    pipeline::Read,
+    question::{Question, Rows},
+    seen::{Seen, wanted},
+};
+use crate::{
+    cached::Row,
+    protocol::{Entry, Key},
+};
 
 /// What a cache-aside lookup found.
-pub(crate) enum Aside<M: CachedEntity> {
-    Known(Row<M>),
-    /// Not in the cache; with a lease if the caller may store what it loads.
-    Miss(Option<Tenure<M>>),
+pub(crate) enum Aside {
+    Known(Option<Row>),
+    /// Not in the cache.
+    Miss(AsideLoad),
 }
 
-impl<M: CachedEntity> Query<M> {
-    pub(crate) async fn look_aside(&self) -> Aside<M> {
-        let stats = &self.state.stats;
-        let inside = matches!(self.scope, Scope::Transaction(_));
-        if !inside && self.policy.fresh {
-            return Aside::Miss(self.place().lease_anew().await);
-        }
-        if inside || self.state.core.pending.distrusts(&self.key) {
-            stats.bypasses.add(1);
-            return Aside::Miss(None);
-        }
-        let reason = match self.serve(self.look().await) {
-            Ok(row) => return Aside::Known(row),
-            Err(Some(reason)) => reason,
-            Err(None) => return Aside::Miss(None),
+/// A row that the caller loads, and perhaps stores.
+pub(crate) struct AsideLoad {
+    query: Query,
+    /// `None` if the row must not be stored.
+    lease: Option<LeaseGuard>,
+    began: Instant,
+}
+
+impl Aside {
+    /// Looks a row up.
+    pub(crate) async fn look_up(read: Read<'_>, question: Question) -> Self {
+        let query = Query {
+            reader: Arc::clone(read.reader),
+            policy: read.policy,
+            question,
         };
-        match self.claim(reason).await {
-            Claim::Known(row) => Aside::Known(row),
-            Claim::Granted(tenure) => Aside::Miss(Some(tenure)),
-            Claim::Past => Aside::Miss(None),
+        let (reader, key) = (&query.reader, &query.question.key);
+        let inside = read.scope.is_transaction();
+        if !inside && read.policy.fresh {
+            let lease = reader.leases.acquire_fresh(key).await;
+            return Self::miss(query, lease);
+        }
+        if inside || !reader.trusts(key) {
+            reader.stats().bypasses.add(1);
+            return Self::miss(query, None);
+        }
+        let reason = match reader.look(&query.question, &query.policy).await {
+            Seen::Rows(rows, freshness) => {
+                reader.count_hit(&rows, freshness);
+                if freshness.wants_reload() {
+                    query.clone().refresh_behind();
+                }
+                return Self::Known(rows.into_one());
+            }
+            Seen::Miss(reason) => reason,
+            Seen::Index(..) | Seen::Unknown => {
+                reader.stats().bypasses.add(1);
+                return Self::miss(query, None);
+            }
+        };
+        reader.count_miss(&query.question.by, reason);
+        let accept = |entry: &Entry| {
+            let now = reader.context.shared.tier.now();
+            match reader.judge(&query.question, &query.policy, entry, now) {
+                Seen::Rows(rows, _) => Some(rows),
+                Seen::Index(..) | Seen::Miss(_) | Seen::Unknown => None,
+            }
+        };
+        match reader.leases.acquire(key, wanted(reason), accept).await {
+            Acquired::Known(rows) => Self::Known(rows.into_one()),
+            Acquired::Lease(guard) => Self::miss(query, Some(guard)),
+            Acquired::Nothing => Self::miss(query, None),
         }
     }
 
-    /// Stores what the caller loaded since `began`, if its lease still stands.
-    pub(crate) async fn fill_aside(&self, tenure: Option<Tenure<M>>, row: &Row<M>, began: Instant) {
-        if let Some(tenure) = tenure {
-            self.store(tenure, Some(row), load_cost_ms(began)).await;
+    fn miss(query: Query, lease: Option<LeaseGuard>) -> Self {
+        Self::Miss(AsideLoad {
+            query,
+            lease,
+            began: Instant::now(),
+        })
+    }
+}
+
+impl AsideLoad {
+    /// The cache key of the row that is to be loaded.
+    pub(crate) fn key(&self) -> &Key {
+        &self.query.question.key
+    }
+
+    /// The cache key of a row that was loaded.
+    pub(crate) fn key_of(&self, row: &Row) -> Key {
+        self.query.reader.context.entity.key_of(&*row.model)
+    }
+
+    /// Stores what the caller loaded, if its lease still stands.
+    pub(crate) async fn fill(self, row: Option<Row>) {
+        if let Some(lease) = self.lease {
+            let rows: Rows = row.into_iter().collect();
+            let cost_ms = load_cost_ms(self.began);
+            self.query.store(lease, Some(&rows), cost_ms).await;
         }
     }
 }

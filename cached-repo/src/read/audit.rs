@@ -31,17 +31,23 @@ use std::{
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use sea_orm::sea_query::ValueTuple;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    sync::{Semaphore, watch},
     time::Instant,
 };
 
-use super::{Query, ms};
 use crate::{
-    CachedEntity,
-    db::EntityState,
-    protocol::{Claims, Content, Entry, Key, Kind, Timestamp, Version, holds, open, seal_row},
-    tier::{Held, TierError},
+    backoff::Backoff,
+    clock::ms,
+    config::ReadPolicy,
+    context::EntityContext,
+    database::Executor,
+    entity::{ops::ModelRef, statements::find_by_id},
+    protocol::{
+        Claims, Content, Entry, Key, Kind, RowDecoder, Timestamp, Version, holds, open, seal_row,
+    },
+    tier::{Held, Tier, TierError},
 };
 
 /// Hits that are compared at a time.
@@ -83,10 +89,6 @@ impl Auditor {
     fn draws(&self) -> bool {
         self.rate > 0.0 && fastrand::f64() < self.rate
     }
-
-    fn admit(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.checks).try_acquire_owned().ok()
-    }
 }
 
 /// As long as it lives, stale entries are watched no further.
@@ -116,116 +118,138 @@ enum Verdict {
     Failed,
 }
 
-impl<M: CachedEntity> Query<M> {
+/// One hit that is compared.
+struct Audit {
+    context: Arc<EntityContext>,
+    id: ValueTuple,
+    key: Key,
+    served: Entry,
+    /// When the entry would no longer be served.
+    end: Timestamp,
+}
+
+impl Auditor {
     /// Draws the lot for an entry that is served; if it is drawn, audits it in the background.
-    pub(super) fn audit(&self, served: &Entry) {
-        let core = &self.state.core;
-        if !core.auditor.draws() {
+    #[inline]
+    pub(super) fn audit(
+        self: &Arc<Self>,
+        context: &Arc<EntityContext>,
+        id: &ValueTuple,
+        key: &Key,
+        policy: &ReadPolicy,
+        served: &Entry,
+    ) {
+        if !self.draws() {
             return;
         }
-        let Some(admitted) = core.auditor.admit() else {
-            self.state.stats.audit_skipped.add(1);
+        let Ok(admitted) = Arc::clone(&self.checks).try_acquire_owned() else {
+            context.entity.stats.audit_skipped.add(1);
             return;
         };
-        let (query, served) = (self.clone(), unclaimed(served.clone()));
-        core.tasks.spawn(async move {
-            let verdict = query.check(&served).await;
+        let audit = Audit {
+            context: Arc::clone(context),
+            id: id.clone(),
+            key: key.clone(),
+            served: unclaimed(served.clone()),
+            end: served.fresh_until().plus_ms(ms(policy.stale_ttl)),
+        };
+        let (auditor, tasks) = (Arc::clone(self), context.shared.tasks.clone());
+        tasks.spawn(async move {
+            let verdict = audit.check().await;
             drop(admitted);
-            let stats = &query.state.stats;
-            match verdict {
-                Verdict::Skipped => return stats.audit_skipped.add(1),
-                Verdict::Failed => return stats.audit_failed.add(1),
-                Verdict::Right => {}
-                Verdict::InMotion => stats.audit_in_motion.add(1),
-                Verdict::Stale(_) => stats.audit_stale.add(1),
-            }
-            stats.audit_checked.add(1);
-            if let Verdict::Stale(since) = verdict {
-                let watch = Watch::begin(&query, served, since);
-                // A `CachedDb` that nobody has any more is not kept for the sake of a watch.
-                drop(query);
-                if let Some(watch) = watch {
-                    watch.follow().await;
-                }
-            }
+            auditor.report(audit, verdict).await;
         });
     }
 
-    async fn check(&self, served: &Entry) -> Verdict {
-        let Ok(found) = self
-            .state
-            .row_in_database(&self.scope, self.id.clone())
-            .await
-        else {
+    /// Counts what came of an audit; watches an entry that is stale.
+    async fn report(self: Arc<Self>, audit: Audit, verdict: Verdict) {
+        let stats = &audit.context.entity.stats;
+        match verdict {
+            Verdict::Skipped => return stats.audit_skipped.add(1),
+            Verdict::Failed => return stats.audit_failed.add(1),
+            Verdict::Right => {}
+            Verdict::InMotion => stats.audit_in_motion.add(1),
+            Verdict::Stale(_) => stats.audit_stale.add(1),
+        }
+        stats.audit_checked.add(1);
+        if let Verdict::Stale(since) = verdict {
+            let watch = Watch::begin(&self, &audit, since);
+            // A `CachedDb` that nobody has any more is not kept for the sake of a watch.
+            drop(audit);
+            if let Some(watch) = watch {
+                watch.follow().await;
+            }
+        }
+    }
+}
+
+impl Audit {
+    async fn check(&self) -> Verdict {
+        let EntityContext { shared, entity, .. } = &*self.context;
+        let conn = Executor::Pool(&shared.conn);
+        let Ok(found) = find_by_id(entity, &conn, &self.id).await else {
             return Verdict::Failed;
         };
         let since = Instant::now();
-        match self.compare(served, found.as_ref()) {
+        match self.compare(found.as_deref()) {
             Comparison::Same => return Verdict::Right,
             Comparison::Unclear => return Verdict::Skipped,
             Comparison::Other => {}
         }
-        match still_serves(&self.state, &self.key, served, self.end_of(served)).await {
+        match still_serves(&*shared.tier, &self.key, &self.served, self.end).await {
             Ok(true) => Verdict::Stale(since),
             Ok(false) => Verdict::InMotion,
             Err(_) => Verdict::Failed,
         }
     }
 
-    fn compare(&self, served: &Entry, found: Option<&M>) -> Comparison {
-        let row = match (served.kind, found) {
+    fn compare(&self, found: Option<ModelRef<'_>>) -> Comparison {
+        let model = match (self.served.kind, found) {
             (Kind::Absent, None) => return Comparison::Same,
-            (Kind::Value, Some(row)) => row,
+            (Kind::Value, Some(model)) => model,
             _ => return Comparison::Other,
         };
-        let version = row.version();
-        if version.unwrap_or(Version::ZERO) != served.version {
+        let version = self.context.entity.ops.version(model);
+        if version.unwrap_or(Version::ZERO) != self.served.version {
             return Comparison::Other;
         }
         // Raw SQL that changes a row often leaves its version alone.
-        match self.sealed(row, served.version) {
-            Some(payload) if holds(&self.key, served, &payload) => Comparison::Same,
-            Some(payload) if self.is_reproducible(served, &payload) => Comparison::Other,
+        match self.sealed(model) {
+            Some(payload) if holds(&self.key, &self.served, &payload) => Comparison::Same,
+            Some(payload) if self.is_reproducible(&payload) => Comparison::Other,
             _ if version.is_some() => Comparison::Same,
             _ => Comparison::Unclear,
         }
     }
 
-    fn sealed(&self, row: &M, version: Version) -> Option<Bytes> {
-        let encode = |out: &mut _| row.encode(out);
-        seal_row(&self.key, version, &M::DEFINITION, encode).ok()
+    fn sealed(&self, model: ModelRef<'_>) -> Option<Bytes> {
+        let entity = &self.context.entity;
+        let encode = |out: &mut _| entity.ops.encode(model, out);
+        seal_row(&self.key, self.served.version, &entity.definition, encode).ok()
     }
 
     /// Whether the row of this payload has these bytes whenever it is read and encoded: not with
     /// a `HashMap` in it, nor with a codec that encrypts.
-    fn is_reproducible(&self, served: &Entry, payload: &Bytes) -> bool {
+    fn is_reproducible(&self, payload: &Bytes) -> bool {
         let entry = Entry {
             payload: payload.clone(),
-            ..served.clone()
+            ..self.served.clone()
         };
-        (0..ENCODINGS).all(|_| match open(&self.key, &entry, M::decode) {
-            Ok(Content::Row(row)) => {
-                let again = self.sealed(&row, entry.version);
-                again.as_ref() == Some(payload)
-            }
+        let decode = |row: &mut RowDecoder<'_>| self.context.entity.ops.decode(row);
+        (0..ENCODINGS).all(|_| match open(&self.key, &entry, decode) {
+            Ok(Content::Row(model)) => self.sealed(&*model).as_ref() == Some(payload),
             _ => false,
         })
-    }
-
-    /// When this query would no longer be served the entry.
-    fn end_of(&self, served: &Entry) -> Timestamp {
-        served.fresh_until().plus_ms(ms(self.policy.stale_ttl))
     }
 }
 
 /// Whether the key holds the very entry that was served, and would serve it again.
-async fn still_serves<M: CachedEntity>(
-    state: &EntityState<M>,
+async fn still_serves(
+    tier: &dyn Tier,
     key: &Key,
     served: &Entry,
     end: Timestamp,
 ) -> Result<bool, TierError> {
-    let tier = &state.core.tier;
     let Held::Entry(entry) = tier.get(key).await? else {
         return Ok(false);
     };
@@ -242,8 +266,8 @@ fn unclaimed(entry: Entry) -> Entry {
 }
 
 /// A stale entry, watched until it is no longer served.
-struct Watch<M: CachedEntity> {
-    state: Weak<EntityState<M>>,
+struct Watch {
+    context: Weak<EntityContext>,
     served: Entry,
     end: Timestamp,
     since: Instant,
@@ -259,12 +283,16 @@ struct Watched {
     list: Arc<Mutex<HashSet<Key>>>,
 }
 
-impl<M: CachedEntity> Watch<M> {
+impl Watch {
     /// Reports the finding and begins to watch it; `None` if its key is watched already, or too
     /// many are.
-    fn begin(query: &Query<M>, served: Entry, since: Instant) -> Option<Self> {
-        let Query { state, key, .. } = query;
-        let auditor = &state.core.auditor;
+    fn begin(auditor: &Auditor, audit: &Audit, since: Instant) -> Option<Self> {
+        let Audit {
+            context,
+            key,
+            served,
+            ..
+        } = audit;
         let has_room = {
             let mut watched = auditor.watched.lock();
             let has_room = watched.len() < WATCHES;
@@ -276,18 +304,18 @@ impl<M: CachedEntity> Watch<M> {
             }
             has_room
         };
-        let stored_ms_ago = ms(state.core.tier.now().since(served.at));
+        let stored_ms_ago = ms(context.shared.tier.now().since(served.at));
         tracing::warn!(
             %key,
             version = served.version.get(),
             stored_ms_ago,
             "a stale cache entry is served: the database holds another state of the row"
         );
-        state.stats.audit_stale_entries.add(1);
+        context.entity.stats.audit_stale_entries.add(1);
         let mut watch = Self {
-            state: Arc::downgrade(state),
-            end: query.end_of(&served),
-            served,
+            context: Arc::downgrade(context),
+            end: audit.end,
+            served: served.clone(),
             since,
             counted_ms: 0,
             watched: Watched {
@@ -296,30 +324,30 @@ impl<M: CachedEntity> Watch<M> {
             },
             awaited: auditor.awaited.subscribe(),
         };
-        watch.count(state);
+        watch.count(context);
         has_room.then_some(watch)
     }
 
     /// Looks at the key, with growing pauses, until it no longer serves the entry.
     async fn follow(mut self) {
-        let mut pause = FIRST_PAUSE;
+        let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
         loop {
             tokio::select! {
-                () = tokio::time::sleep(pause) => {}
+                () = backoff.pause() => {}
                 // Shut down, or nobody has the `CachedDb` any more.
                 _ = self.awaited.wait_for(|calls| *calls > 0) => return,
             }
-            pause = (pause * 2).min(LONGEST_PAUSE);
-            let Some(state) = self.state.upgrade() else {
+            let Some(context) = self.context.upgrade() else {
                 return;
             };
-            let key = &self.watched.key;
-            let is_over = match still_serves(&state, key, &self.served, self.end).await {
+            let tier = &*context.shared.tier;
+            let is_over = match still_serves(tier, &self.watched.key, &self.served, self.end).await
+            {
                 Ok(serves) => !serves,
                 // A tier that gives no answer serves nothing now, and perhaps again later.
-                Err(_) => state.core.tier.now() >= self.end,
+                Err(_) => tier.now() >= self.end,
             };
-            self.count(&state);
+            self.count(&context);
             if is_over {
                 return;
             }
@@ -327,13 +355,13 @@ impl<M: CachedEntity> Watch<M> {
     }
 
     /// Brings the statistics up to date, so that they show a long staleness before its end.
-    fn count(&mut self, state: &EntityState<M>) {
-        let stats = &state.stats;
+    fn count(&mut self, context: &EntityContext) {
+        let stats = &context.entity.stats;
         let staleness_ms = ms(self.since.elapsed());
         stats.audit_staleness_ms.add(staleness_ms - self.counted_ms);
         self.counted_ms = staleness_ms;
         stats.audit_staleness_max_ms.raise(staleness_ms);
-        let age_ms = ms(state.core.tier.now().since(self.served.at));
+        let age_ms = ms(context.shared.tier.now().since(self.served.at));
         stats.audit_age_max_ms.raise(age_ms);
     }
 }

@@ -1,90 +1,84 @@
-//! What a read asks of the near cache, and what it gives it to keep.
-//!
-//! Invariants:
-//! - A key that is owed an invalidation is not read from it.
+//! What a read asks of the near cache, and gives it to keep.
 //!
 //! Does not ask another tier.
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Query, Row, Seen};
+use sea_orm::sea_query::ValueTuple;
+
+use super::question::Rows;
 use crate::{
-    CachedEntity, Id,
-    cached::Cached,
-    config::ReadPolicy,
-    db::EntityState,
+    cached::{AnyModel, Row},
+    entity::ops::NearRows,
     near::{Life, Stamp},
-    protocol::Entry,
-    session::Scope,
+    protocol::{Entry, Key, Timestamp},
 };
 
-impl<M: CachedEntity> EntityState<M> {
-    /// What the near cache knows of a row: asked before anything else.
-    #[inline]
-    pub(crate) fn find_near(
-        &self,
-        scope: &Scope,
-        id: &Id<M>,
-        policy: &ReadPolicy,
-    ) -> Option<Row<M>> {
-        let near = self.near.as_ref().filter(|_| policy.near)?;
-        if let Scope::Transaction(_) = scope {
-            return None;
-        }
-        // Before the look: a key that is owed no longer has been told to the near cache already.
-        let pending = &self.core.pending;
-        if pending.len() > 0 && pending.distrusts(&self.keys.row(id.clone())) {
-            return None;
-        }
-        let row = near.get(id)?;
-        self.stats.near_hits.add(1);
-        if row.is_none() {
-            self.stats.absent_hits.add(1);
-        }
-        Some(row)
-    }
-}
+/// The near cache of an entity; one that keeps nothing for an entity without.
+pub(super) struct Near(Option<Arc<dyn NearRows>>);
 
-impl<M: CachedEntity> Query<M> {
+impl Near {
+    pub(super) fn new(rows: Option<Arc<dyn NearRows>>) -> Self {
+        Self(rows)
+    }
+
+    pub(super) fn is_on(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// What is kept of a row: the row, or that there is none.
+    pub(super) fn get(&self, id: &ValueTuple) -> Option<Option<Row>> {
+        self.0.as_ref()?.get(id)
+    }
+
     /// To be taken before the shared tier is asked for what may be kept.
-    pub(super) fn stamp(&self) -> Option<Stamp> {
-        self.state.near.as_ref()?.stamp(&self.key)
+    pub(super) fn stamp(&self, key: &Key) -> Option<Stamp> {
+        self.0.as_ref()?.stamp(key)
     }
 
     /// Keeps what the shared tier holds.
-    pub(super) fn keep_seen(&self, stamp: Option<Stamp>, entry: &Entry, seen: &Seen<M>) {
-        let row = match seen {
-            Seen::Row(row, _) => Some(row.shared()),
-            Seen::Absent => None,
-            Seen::Miss(_) | Seen::Unknown => return,
-        };
-        // Its life near counts from now: the rows of a batch are decoded one after the other.
-        let now = self.state.core.tier.now();
-        let life = Life {
+    pub(super) fn keep_seen(
+        &self,
+        id: &ValueTuple,
+        stamp: Option<Stamp>,
+        entry: &Entry,
+        rows: &Rows,
+        now: Timestamp,
+    ) {
+        let life = || Life {
             age: now.since(entry.at),
             left: entry.fresh_until().since(now),
         };
-        self.keep(stamp, row, entry.payload.len(), life);
+        self.keep(id, stamp, rows, entry.payload.len(), life);
     }
 
     /// Keeps what the shared tier has just stored for `fresh_ms`.
     pub(super) fn keep_stored(
         &self,
+        id: &ValueTuple,
         stamp: Option<Stamp>,
-        row: Option<&Cached<M>>,
+        rows: &Rows,
         encoded_bytes: usize,
         fresh_ms: u64,
     ) {
-        let life = Life {
+        let life = || Life {
             age: Duration::ZERO,
             left: Duration::from_millis(fresh_ms),
         };
-        self.keep(stamp, row.map(Cached::shared), encoded_bytes, life);
+        self.keep(id, stamp, rows, encoded_bytes, life);
     }
 
-    fn keep(&self, stamp: Option<Stamp>, row: Option<Arc<M>>, encoded_bytes: usize, life: Life) {
-        if let (Some(near), Some(stamp)) = (&self.state.near, stamp) {
-            near.keep(self.id.clone(), stamp, row, encoded_bytes, life);
+    fn keep(
+        &self,
+        id: &ValueTuple,
+        stamp: Option<Stamp>,
+        rows: &Rows,
+        encoded_bytes: usize,
+        life: impl FnOnce() -> Life,
+    ) {
+        if let (Some(near), Some(stamp)) = (&self.0, stamp) {
+            let model: Option<AnyModel> = rows.as_slice().first().map(|row| row.model.clone());
+            near.keep(id, stamp, model, encoded_bytes, life());
         }
     }
 }

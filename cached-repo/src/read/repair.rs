@@ -1,121 +1,141 @@
-//! What the cache is told after rows were read past it: that what it says otherwise is wrong.
+//! What the cache is told after rows were read past it: entries that say otherwise are wrong.
 //!
-//! Someone may have written these rows past the library. Whoever read them is never contradicted
-//! by a later read through the cache: not by the rows it holds, not by what it finds them by, and
-//! not by what a reader that began before is about to store.
+//! Someone may have written these rows past the library. Later reads through the cache must not
+//! contradict the caller who has seen them: neither the rows that it holds, nor the index entries
+//! that should lead to them, nor what a reader that began before is about to store.
 //!
 //! Does not load, and stores nothing: the next reader does.
 
-use std::sync::Arc;
-
 use super::{
-    place::Place,
-    search::{Hint, Search},
+    lease::Leases,
+    question::{By, Question},
+    seen::{Seen, judge},
 };
 use crate::{
-    CachedEntity,
-    db::EntityState,
-    protocol::{Claims, Entry, Key, Kind, Version, holds, seal_row},
-    session::Scope,
+    cached::Row,
+    config::ReadPolicy,
+    context::EntityContext,
+    protocol::{Claims, Entry, Key, Kind, holds},
     tier::{Held, each},
 };
 
-impl<M: CachedEntity> EntityState<M> {
-    /// Invalidates the hints that should lead to these rows, and do not.
-    pub(super) async fn repair_hints(self: &Arc<Self>, rows: &[&M]) {
-        let hints = rows.iter().flat_map(|row| self.hints_leading_to(row));
-        self.repair(hints.collect()).await;
+/// Repairs the entries of one entity.
+pub(super) struct Repairs<'a> {
+    pub(super) context: &'a EntityContext,
+    pub(super) leases: &'a Leases,
+    pub(super) policy: &'a ReadPolicy,
+    /// Whether near caches may keep rows of the entity.
+    pub(super) near: bool,
+}
+
+/// What is known of a key.
+enum Fact<'r> {
+    /// It is the key of this row.
+    Row(Key, &'r Row),
+    /// The index entry of this question leads to the row with this key.
+    Index(Question, Key),
+}
+
+impl Repairs<'_> {
+    /// After these rows were loaded in this way: a row's own entry is settled by its load.
+    pub(super) async fn after(&self, by: &By, rows: &[Row]) {
+        match by {
+            By::Id(_) => self.index_entries(rows).await,
+            By::Lookup { .. } => self.rows_and_index_entries(rows).await,
+        }
+    }
+
+    /// Invalidates the index entries that should lead to these rows, and do not.
+    async fn index_entries(&self, rows: &[Row]) {
+        let facts = rows.iter().flat_map(|row| self.index_facts(row));
+        self.repair(facts.collect()).await;
     }
 
     /// The same, and the entries of the rows that hold something else.
-    pub(super) async fn repair_rows_and_hints(self: &Arc<Self>, rows: &[&M]) {
-        let own = rows
-            .iter()
-            .map(|&row| Statement::Row(self.key_of(row), row));
-        let hints = rows.iter().flat_map(|row| self.hints_leading_to(row));
-        self.repair(own.chain(hints).collect()).await;
-        if self.near.is_some() {
-            // What is kept near may be older than an entry that is right.
-            let places = rows.iter().map(|row| Place::new(self, &self.key_of(row)));
-            each(places.map(async |place| place.announce().await)).await;
+    async fn rows_and_index_entries(&self, rows: &[Row]) {
+        let key_of = |row: &Row| self.context.entity.key_of(&*row.model);
+        let own = rows.iter().map(|row| Fact::Row(key_of(row), row));
+        let index = rows.iter().flat_map(|row| self.index_facts(row));
+        self.repair(own.chain(index).collect()).await;
+        if self.near {
+            // A near cache may keep an older row than the entry.
+            each(
+                rows.iter()
+                    .map(async |row| self.leases.announce(&key_of(row)).await),
+            )
+            .await;
         }
     }
 
-    fn hints_leading_to<'r>(self: &Arc<Self>, row: &'r M) -> Vec<Statement<'r, M>> {
-        let row_key = self.key_of(row);
-        (0..self.hints.len())
-            .filter_map(|at| {
-                let values = M::lookups()[at].columns.iter();
-                let values = values.map(|column| row.get(column.column)).collect();
-                Search::new(self, &Scope::Pool, self.policy, at, values)
+    fn index_facts<'r>(&self, row: &Row) -> Vec<Fact<'r>> {
+        let entity = &self.context.entity;
+        let row_key = entity.key_of(&*row.model);
+        (0..entity.lookups.len())
+            .filter_map(|lookup| {
+                let values = entity.lookup_values(lookup, &*row.model);
+                Question::lookup(entity, lookup, values)
             })
-            .map(|search| Statement::Hint(search, row_key.clone()))
+            .map(|question| Fact::Index(question, row_key.clone()))
             .collect()
     }
 
-    async fn repair(self: &Arc<Self>, statements: Vec<Statement<'_, M>>) {
-        if statements.is_empty() {
+    async fn repair(&self, facts: Vec<Fact<'_>>) {
+        if facts.is_empty() {
             return;
         }
-        let keys: Vec<Key> = statements.iter().map(|it| it.key().clone()).collect();
-        // A tier that gives no answer stays as it is: this only repairs.
-        let Ok(held) = self.core.tier.get_many(&keys).await else {
+        let keys: Vec<Key> = facts.iter().map(|fact| fact.key().clone()).collect();
+        // If the tier gives no answer, it stays as it is: this only repairs.
+        let Ok(held) = self.context.shared.tier.get_many(&keys).await else {
             return;
         };
-        let wrong = statements.iter().zip(held).filter(|(statement, held)| {
+        let wrong = facts.iter().zip(held).filter(|(fact, held)| {
             let Held::Entry(entry) = held else {
                 return false;
             };
             match &entry.claims {
                 // A reader may be about to store what it found before.
                 Claims::Lease(_) => true,
-                Claims::None => statement.is_contradicted_by(entry),
-                Claims::Writers(_) => statement.is_a_row(),
+                Claims::None => self.contradicts(fact, entry),
+                // A write in flight may store an older row, but never an index entry.
+                Claims::Writers(_) => matches!(fact, Fact::Row(..)),
             }
         });
-        let repairs = wrong.map(async |(statement, _)| {
-            Place::new(self, statement.key()).invalidate().await;
-        });
-        each(repairs).await;
-    }
-}
-
-/// What is known of a key.
-enum Statement<'r, M: CachedEntity> {
-    /// It is the key of this row.
-    Row(Key, &'r M),
-    /// The search finds the row with this key.
-    Hint(Search<M>, Key),
-}
-
-impl<M: CachedEntity> Statement<'_, M> {
-    fn key(&self) -> &Key {
-        match self {
-            Self::Row(key, _) => key,
-            Self::Hint(search, _) => &search.key,
-        }
+        each(wrong.map(async |(fact, _)| self.leases.invalidate(fact.key()).await)).await;
     }
 
-    /// Whether a write in flight may store what is older: a row, but never a hint.
-    fn is_a_row(&self) -> bool {
-        matches!(self, Self::Row(..))
-    }
-
-    fn is_contradicted_by(&self, entry: &Entry) -> bool {
-        match self {
-            Self::Row(key, row) => match entry.kind {
+    fn contradicts(&self, fact: &Fact<'_>, entry: &Entry) -> bool {
+        let EntityContext { entity, shared, .. } = self.context;
+        match fact {
+            Fact::Row(key, row) => match entry.kind {
                 Kind::Absent => true,
                 Kind::Tombstone => false,
                 Kind::Value => {
-                    let version = row.version().unwrap_or(Version::ZERO);
-                    let payload = seal_row(key, version, &M::DEFINITION, |out| row.encode(out));
-                    !payload.is_ok_and(|payload| holds(key, entry, &payload))
+                    let version = entity.version_of(&*row.model);
+                    let sealed = self.context.seal(key, &*row.model, version, self.policy);
+                    !sealed.is_ok_and(|value| holds(key, entry, &value.payload))
                 }
             },
-            Self::Hint(search, row_key) => match search.judge(entry) {
-                Hint::Keys(ids) => !search.lead_to(ids, row_key),
-                Hint::Miss(_) | Hint::Unknown => false,
-            },
+            Fact::Index(question, row_key) => {
+                match judge(
+                    self.context,
+                    question,
+                    self.policy,
+                    entry,
+                    shared.tier.now(),
+                ) {
+                    Seen::Index(ids, _) => !ids.iter().any(|id| entity.row_key(id) == *row_key),
+                    Seen::Rows(..) | Seen::Miss(_) | Seen::Unknown => false,
+                }
+            }
+        }
+    }
+}
+
+impl Fact<'_> {
+    fn key(&self) -> &Key {
+        match self {
+            Self::Row(key, _) => key,
+            Self::Index(question, _) => &question.key,
         }
     }
 }

@@ -1,84 +1,120 @@
 //! What of a load is stored, and for how long.
 //!
+//! Invariants:
+//! - An index entry is stored only if everything that the database calls equal to its values has
+//!   its key: else a write could add a row whose index entry has another key, and not block this
+//!   one.
+//! - A row that a lookup has loaded is not stored: its SELECT began before anyone could lease its
+//!   key. The first read through the index entry stores it.
+//!
 //! Does not load, and does not talk to the tier.
 
-use super::{Query, Row, Tenure};
+use sea_orm::sea_query::Value as SqlValue;
+
+use super::question::{By, Question, Rows};
 use crate::{
-    CachedEntity,
+    cached::Row,
     config::ReadPolicy,
-    db::EntityState,
+    context::EntityContext,
+    entity::LookupKind,
     protocol::{
-        Key, Version, seal_absent,
-        state::{Filled, Found, Value},
+        Version, seal_absent,
+        state::{Found, Value},
     },
 };
 
-impl<M: CachedEntity> Query<M> {
-    /// Ends a load with what it found, `None` if it failed: stores it in the shared tier, if its
-    /// lease still stands, and then keeps it near.
-    pub(super) async fn store(&self, tenure: Tenure<M>, row: Option<&Row<M>>, load_cost_ms: u32) {
-        let stamp = self.stamp();
-        let found = row.map(|row| self.found(row.as_deref(), load_cost_ms));
-        let stored = found.as_ref().and_then(Found::value);
-        let stored = stored.map(|value| (value.payload.len(), value.fresh_ms));
-        let authoritative = self.policy.fresh;
-        let filled = self.place().settle(tenure, found, authoritative).await;
-        if let (Some(Filled::Stored), Some(row), Some((bytes, fresh_ms))) = (filled, row, stored) {
-            self.keep_stored(stamp, row.as_ref(), bytes, fresh_ms);
+/// What is to be stored of a load's answer.
+pub(super) fn to_store(
+    context: &EntityContext,
+    question: &Question,
+    policy: &ReadPolicy,
+    rows: &Rows,
+    load_cost_ms: u32,
+) -> Found {
+    let found = match (&question.by, rows.as_slice()) {
+        (by, []) => absence(context, question, policy, by.is_exact(&context.entity)),
+        (By::Id(_), [row, ..]) => single_row(context, question, policy, row),
+        (By::Lookup { lookup, values }, rows) => {
+            index_entry(context, question, policy, (*lookup, values), rows)
         }
-    }
-
-    /// What is to be stored of a load.
-    fn found(&self, row: Option<&M>, load_cost_ms: u32) -> Found {
-        match row {
-            // A row that the database calls equal to the key but that is spelt otherwise has a
-            // key of its own; no writer would invalidate it under this one.
-            Some(row) if self.state.key_of(row) != self.key => Found::Nothing,
-            Some(row) => {
-                let version = row.version().unwrap_or(Version::ZERO);
-                match self.state.seal(&self.key, row, version, &self.policy) {
-                    Ok(value) => Found::Row {
-                        version,
-                        value: Value {
-                            load_cost_ms,
-                            ..value
-                        },
-                    },
-                    Err(error) => {
-                        tracing::warn!(key = %self.key, %error, "a row cannot be cached");
-                        Found::Nothing
-                    }
-                }
-            }
-            None => {
-                let exact = self.state.spelling_is_exact(&self.id);
-                self.state
-                    .absent(&self.key, &self.policy, exact, load_cost_ms)
-            }
-        }
-    }
+    };
+    with_cost(found.unwrap_or(Found::Nothing), load_cost_ms)
 }
 
-impl<M: CachedEntity> EntityState<M> {
-    /// What is to be stored of an absence: nothing where an insert may not be sure to find it
-    /// under the same key text, because the database calls differently spelt values equal.
-    pub(super) fn absent(
-        &self,
-        key: &Key,
-        policy: &ReadPolicy,
-        spelling_is_exact: bool,
-        load_cost_ms: u32,
-    ) -> Found {
-        if policy.negative_ttl.is_zero() || !spelling_is_exact {
-            return Found::Nothing;
-        }
-        let fresh_ms = self.jittered_ms(policy.negative_ttl);
-        Found::Absent(Value {
-            payload: seal_absent(key),
-            schema: 0,
-            load_cost_ms,
-            fresh_ms,
-            ttl_ms: fresh_ms,
-        })
+/// A row that the database calls equal to the key but that is spelt otherwise has a key of its
+/// own; no writer would invalidate it under this one.
+fn single_row(
+    context: &EntityContext,
+    question: &Question,
+    policy: &ReadPolicy,
+    row: &Row,
+) -> Option<Found> {
+    let model = &*row.model;
+    if context.entity.key_of(model) != question.key {
+        return None;
     }
+    let version = context.entity.version_of(model);
+    let value = context.seal(&question.key, model, version, policy).ok()?;
+    Some(Found::Row { version, value })
+}
+
+fn index_entry(
+    context: &EntityContext,
+    question: &Question,
+    policy: &ReadPolicy,
+    (lookup, values): (usize, &[SqlValue]),
+    rows: &[Row],
+) -> Option<Found> {
+    let entity = &context.entity;
+    let complete = match entity.lookups[lookup].kind {
+        // A unique row is the only one, whatever the database calls equal.
+        LookupKind::Unique => rows.len() == 1,
+        LookupKind::Index { max_rows } => {
+            let bound = max_rows.unwrap_or(context.shared.config.index_max_rows);
+            if rows.len() > bound {
+                entity.stats.lists_too_long.add(1);
+                return None;
+            }
+            entity.index_key_is_exact(lookup, values)
+        }
+    };
+    let leads_here =
+        |row: &Row| entity.index_key_of(lookup, &*row.model).as_ref() == Some(&question.key);
+    if !complete || !rows.iter().all(leads_here) {
+        return None;
+    }
+    let ids: Vec<_> = rows.iter().map(|row| entity.id_of(&*row.model)).collect();
+    let value = context.seal_index(&question.key, &ids, policy).ok()?;
+    Some(Found::Row {
+        version: Version::ZERO,
+        value,
+    })
+}
+
+/// Nothing is stored where an insert may not be sure to find it under the same cache key, because
+/// the database calls differently spelt values equal.
+fn absence(
+    context: &EntityContext,
+    question: &Question,
+    policy: &ReadPolicy,
+    is_exact: bool,
+) -> Option<Found> {
+    if policy.negative_ttl.is_zero() || !is_exact {
+        return None;
+    }
+    let fresh_ms = context.jittered_ms(policy.negative_ttl);
+    Some(Found::Absent(Value {
+        payload: seal_absent(&question.key),
+        schema: 0,
+        load_cost_ms: 0,
+        fresh_ms,
+        ttl_ms: fresh_ms,
+    }))
+}
+
+fn with_cost(mut found: Found, cost_ms: u32) -> Found {
+    if let Found::Row { value, .. } | Found::Absent(value) = &mut found {
+        value.load_cost_ms = cost_ms;
+    }
+    found
 }

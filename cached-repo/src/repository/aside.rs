@@ -1,13 +1,12 @@
 //! Cache-aside, for rows that the caller loads in its own way.
 
-use std::fmt;
-
-use tokio::time::Instant;
+use std::{fmt, marker::PhantomData};
 
 use super::Repository;
 use crate::{
     CacheError, Cached, CachedEntity, IntoId,
-    read::{Query, Tenure, aside::Aside},
+    cached::Row,
+    read::{Aside, AsideLoad},
 };
 
 impl<M: CachedEntity> Repository<M> {
@@ -70,14 +69,13 @@ impl<M: CachedEntity> CacheAside<'_, M> {
     /// # Ok(()) }
     /// ```
     pub async fn lookup(&self, id: impl IntoId<M>) -> LookedUp<M> {
-        let query = self.repository.query(id.into_id());
-        match query.look_aside().await {
-            Aside::Known(Some(row)) => LookedUp::Hit(row),
+        let question = self.repository.question(id.into_id());
+        match Aside::look_up(self.repository.read(), question).await {
+            Aside::Known(Some(row)) => LookedUp::Hit(row.into()),
             Aside::Known(None) => LookedUp::Absent,
-            Aside::Miss(tenure) => LookedUp::Miss(LoadLease {
-                query: Box::new(query),
-                tenure,
-                began: Instant::now(),
+            Aside::Miss(load) => LookedUp::Miss(LoadLease {
+                load: Box::new(load),
+                model: PhantomData,
             }),
         }
     }
@@ -86,10 +84,8 @@ impl<M: CachedEntity> CacheAside<'_, M> {
 /// The right to load a row and store it. Dropping it gives the right back.
 #[must_use = "load the row and give it to `fill`"]
 pub struct LoadLease<M: CachedEntity> {
-    query: Box<Query<M>>,
-    /// `None` if the row must not be stored: a write is in flight, or the cache is down.
-    tenure: Option<Tenure<M>>,
-    began: Instant,
+    load: Box<AsideLoad>,
+    model: PhantomData<fn() -> M>,
 }
 
 impl<M: CachedEntity> LoadLease<M> {
@@ -99,31 +95,28 @@ impl<M: CachedEntity> LoadLease<M> {
     /// # Errors
     /// When the row has another key than the one looked up.
     pub async fn fill(self, row: M) -> Result<Cached<M>, CacheError> {
-        let found = self.query.state.key_of(&row);
-        if found != self.query.key {
+        let row = Row::from(Cached::loaded(row));
+        let (expected, found) = (self.load.key(), self.load.key_of(&row));
+        if found != *expected {
             return Err(CacheError::OtherRow {
-                expected: self.query.key.to_string(),
+                expected: expected.to_string(),
                 found: found.to_string(),
             });
         }
-        let row = Cached::loaded(row);
-        let loaded = Some(row.clone());
-        self.query
-            .fill_aside(self.tenure, &loaded, self.began)
-            .await;
-        Ok(row)
+        self.load.fill(Some(row.clone())).await;
+        Ok(row.into())
     }
 
     /// Stores that there is no such row, unless a write came between or the lease lapsed.
     pub async fn fill_absent(self) {
-        self.query.fill_aside(self.tenure, &None, self.began).await;
+        self.load.fill(None).await;
     }
 }
 
 impl<M: CachedEntity> fmt::Debug for LoadLease<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LoadLease")
-            .field("key", &self.query.key)
+            .field("key", self.load.key())
             .finish_non_exhaustive()
     }
 }

@@ -1,12 +1,12 @@
 //! The verbs that find many rows, or find them by something else than their key. The derive adds a
 //! method for each lookup of the entity; here is what they call.
 
-use sea_orm::Value;
+use sea_orm::{Value, sea_query::IntoValueTuple};
 
 use super::Repository;
 use crate::{
     Cached, CachedEntity, IntoId, ReadError,
-    read::{many::Many, search::Search, searches::Searches},
+    read::{Question, Rows},
 };
 
 impl<M: CachedEntity> Repository<M> {
@@ -42,14 +42,14 @@ impl<M: CachedEntity> Repository<M> {
     where
         I: IntoId<M>,
     {
-        let ids = ids.into_iter().map(IntoId::into_id).collect();
-        let many = Many {
-            state: &self.state,
-            scope: &self.scope,
-            policy: self.policy,
-        };
-        many.find(ids).await
+        let ids = ids.into_iter().map(|id| id.into_id().into_value_tuple());
+        let rows = self.read().find_by_ids(ids.collect()).await?;
+        Ok(rows.into_iter().map(one).collect())
     }
+}
+
+fn one<M: CachedEntity>(rows: Rows) -> Option<Cached<M>> {
+    rows.into_one().map(Cached::from)
 }
 
 /// The row that a unique lookup finds.
@@ -58,10 +58,8 @@ pub async fn find_one<M: CachedEntity>(
     lookup: usize,
     values: Vec<Value>,
 ) -> Result<Option<Cached<M>>, ReadError> {
-    Ok(find_all(repository, lookup, values)
-        .await?
-        .into_iter()
-        .next())
+    let rows = find(repository, lookup, values).await?;
+    Ok(one(rows))
 }
 
 /// The rows that a unique lookup finds, one for each group of values.
@@ -70,13 +68,8 @@ pub async fn find_each<M: CachedEntity>(
     lookup: usize,
     values: Vec<Vec<Value>>,
 ) -> Result<Vec<Option<Cached<M>>>, ReadError> {
-    let searches = Searches {
-        state: &repository.state,
-        scope: &repository.scope,
-        policy: repository.policy,
-        at: lookup,
-    };
-    searches.find(values).await
+    let rows = repository.read().find_by_lookup(lookup, values).await?;
+    Ok(rows.into_iter().map(one).collect())
 }
 
 /// The rows that a lookup finds, ordered by key.
@@ -85,13 +78,18 @@ pub async fn find_all<M: CachedEntity>(
     lookup: usize,
     values: Vec<Value>,
 ) -> Result<Vec<Cached<M>>, ReadError> {
-    let Repository {
-        state,
-        policy,
-        scope,
-    } = repository;
-    match Search::new(state, scope, *policy, lookup, values) {
-        Some(search) => search.find().await,
-        None => Ok(Vec::new()),
+    let rows = find(repository, lookup, values).await?;
+    Ok(rows.into_vec().into_iter().map(Cached::from).collect())
+}
+
+async fn find<M: CachedEntity>(
+    repository: &Repository<M>,
+    lookup: usize,
+    values: Vec<Value>,
+) -> Result<Rows, ReadError> {
+    let entity = &repository.context().entity;
+    match Question::lookup(entity, lookup, values) {
+        Some(question) => repository.read().find(question).await,
+        None => Ok(Rows::None),
     }
 }

@@ -7,12 +7,16 @@ mod write;
 
 use std::{fmt, sync::Arc};
 
+use sea_orm::sea_query::IntoValueTuple;
+
 pub use self::aside::{CacheAside, LoadLease, LookedUp};
 use crate::{
     CachedDb, CachedEntity, Id, Stats, Transaction,
     config::{ReadOptions, ReadPolicy},
-    db::EntityState,
-    read::Query,
+    context::EntityContext,
+    near::NearStore,
+    read::{Question, Read},
+    registry::Registered,
     session::Scope,
 };
 
@@ -21,7 +25,8 @@ use crate::{
 /// `#[derive(CachedEntity)]` makes a type of its own around it, `user::Repository`, which derefs
 /// to this one: every verb here is a verb there. Cheap to clone; clones share everything.
 pub struct Repository<M: CachedEntity> {
-    state: Arc<EntityState<M>>,
+    registered: Arc<Registered>,
+    near: Option<Arc<NearStore<Id<M>, M>>>,
     policy: ReadPolicy,
     scope: Scope,
 }
@@ -30,11 +35,11 @@ impl<M: CachedEntity> Repository<M> {
     /// The repository of `M` over a database.
     #[must_use]
     pub fn new(db: &CachedDb) -> Self {
-        let state = db.entity::<M>();
-        let policy = state.policy;
+        let registered = db.registry().entity::<M>();
         Self {
-            state,
-            policy,
+            near: registered.near(),
+            policy: registered.context().policy,
+            registered,
             scope: Scope::Pool,
         }
     }
@@ -45,7 +50,8 @@ impl<M: CachedEntity> Repository<M> {
     pub fn on(&self, tx: &Transaction) -> Self {
         Self {
             // The transaction's own: it decides which cache is told.
-            state: tx.db().entity::<M>(),
+            registered: tx.registry().entity::<M>(),
+            near: None,
             policy: self.policy,
             scope: Scope::Transaction(Arc::clone(tx.session())),
         }
@@ -55,9 +61,8 @@ impl<M: CachedEntity> Repository<M> {
     #[must_use]
     pub fn with(&self, options: ReadOptions) -> Self {
         Self {
-            state: Arc::clone(&self.state),
             policy: self.policy.with(options),
-            scope: self.scope.clone(),
+            ..self.clone()
         }
     }
 
@@ -67,22 +72,34 @@ impl<M: CachedEntity> Repository<M> {
         self.with(ReadOptions::new().fresh())
     }
 
-    /// A read of one row.
-    fn query(&self, id: Id<M>) -> Query<M> {
-        Query::new(&self.state, &self.scope, id, self.policy)
-    }
-
     /// What the repositories of this entity have done since the `CachedDb` was built.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.state.stats()
+        self.registered.stats()
+    }
+
+    fn context(&self) -> &Arc<EntityContext> {
+        self.registered.context()
+    }
+
+    fn read(&self) -> Read<'_> {
+        Read {
+            reader: &self.registered.reader,
+            scope: &self.scope,
+            policy: self.policy,
+        }
+    }
+
+    fn question(&self, id: Id<M>) -> Question {
+        Question::row(&self.context().entity, id.into_value_tuple())
     }
 }
 
 impl<M: CachedEntity> Clone for Repository<M> {
     fn clone(&self) -> Self {
         Self {
-            state: Arc::clone(&self.state),
+            registered: Arc::clone(&self.registered),
+            near: self.near.clone(),
             policy: self.policy,
             scope: self.scope.clone(),
         }
@@ -92,7 +109,7 @@ impl<M: CachedEntity> Clone for Repository<M> {
 impl<M: CachedEntity> fmt::Debug for Repository<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Repository")
-            .field("entity", &self.state.name)
+            .field("entity", &self.context().entity.name)
             .finish_non_exhaustive()
     }
 }

@@ -1,7 +1,11 @@
 //! The verbs that read.
 
+use sea_orm::sea_query::IntoValueTuple;
+
 use super::Repository;
-use crate::{Cached, CachedEntity, IntoId, ReadError};
+use crate::{
+    Cached, CachedEntity, Id, IntoId, ReadError, cached::Provenance, context::EntityContext,
+};
 
 impl<M: CachedEntity> Repository<M> {
     /// Reads a row through the cache: from the near cache if the entity has one, from the shared
@@ -18,10 +22,11 @@ impl<M: CachedEntity> Repository<M> {
     pub async fn find_by_id(&self, id: impl IntoId<M>) -> Result<Option<Cached<M>>, ReadError> {
         let id = id.into_id();
         // Here and not in a future of its own, which a near hit would have to set up.
-        if let Some(row) = self.state.find_near(&self.scope, &id, &self.policy) {
+        if let Some(row) = self.find_near(&id) {
             return Ok(row);
         }
-        self.query(id).find().await
+        let rows = self.read().find(self.question(id)).await?;
+        Ok(rows.into_one().map(Cached::from))
     }
 
     /// Loads a row from the database into the cache, whatever the cache holds. Inside a transaction
@@ -31,5 +36,28 @@ impl<M: CachedEntity> Repository<M> {
     /// When the database fails.
     pub async fn refresh(&self, id: impl IntoId<M>) -> Result<Option<Cached<M>>, ReadError> {
         self.fresh().find_by_id(id).await
+    }
+
+    /// What the near cache knows of a row: asked before anything else.
+    #[inline]
+    fn find_near(&self, id: &Id<M>) -> Option<Option<Cached<M>>> {
+        let near = self.near.as_ref().filter(|_| self.policy.near)?;
+        // Before the look: a key whose invalidation has left the queue by now was told to the near
+        // cache before.
+        let EntityContext { shared, entity, .. } = &**self.context();
+        if !shared.queue.is_empty()
+            && shared
+                .queue
+                .contains(&entity.row_key(&id.clone().into_value_tuple()))
+        {
+            return None;
+        }
+        let hit = near.get(id)?;
+        entity.stats.near_hits.add(1);
+        if hit.row.is_none() {
+            entity.stats.absent_hits.add(1);
+        }
+        let provenance = Provenance::near(hit.age);
+        Some(hit.row.map(|row| Cached::new(row, provenance)))
     }
 }

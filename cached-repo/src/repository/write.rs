@@ -1,13 +1,16 @@
 //! The verbs that write.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use sea_orm::ActiveModelTrait;
+use sea_orm::{ActiveModelTrait, sea_query::IntoValueTuple};
 
 use super::Repository;
 use crate::{
     ActiveModelOf, CacheError, Cached, CachedEntity, IntoId, Versioned, WriteError,
-    write::{self, Verb, hand},
+    backoff::Backoff,
+    cached::Row,
+    entity::ops::Active,
+    write::{self, Verb},
 };
 
 const FIRST_RETRY_PAUSE: Duration = Duration::from_millis(1);
@@ -24,7 +27,7 @@ impl<M: CachedEntity> Repository<M> {
     /// # Errors
     /// When the database refuses the row, or the cache is down and the policy is to refuse.
     pub async fn insert(&self, row: ActiveModelOf<M>) -> Result<Cached<M>, WriteError> {
-        write::row(&self.state, &self.scope, Verb::Insert, row).await
+        self.write(Verb::Insert, row).await
     }
 
     /// Writes every column of a row that was read, and returns it as the database has it.
@@ -35,13 +38,8 @@ impl<M: CachedEntity> Repository<M> {
     /// [`WriteError::VersionConflict`] if someone wrote the row since, [`WriteError::NotFound`] if
     /// it is gone.
     pub async fn save(&self, row: M) -> Result<Cached<M>, WriteError> {
-        write::row(
-            &self.state,
-            &self.scope,
-            Verb::Update,
-            row.into_active_model().reset_all(),
-        )
-        .await
+        self.write(Verb::Update, row.into_active_model().reset_all())
+            .await
     }
 
     /// Writes the columns that are set, and returns the row as the database has it.
@@ -50,7 +48,7 @@ impl<M: CachedEntity> Repository<M> {
     /// Those of [`save`](Self::save), and [`WriteError::VersionNotSet`] for a versioned entity
     /// whose version is neither set nor unchanged.
     pub async fn update(&self, row: ActiveModelOf<M>) -> Result<Cached<M>, WriteError> {
-        write::row(&self.state, &self.scope, Verb::Update, row).await
+        self.write(Verb::Update, row).await
     }
 
     /// Reads a row, changes it and writes it; after a conflict once more from the start, with
@@ -69,29 +67,37 @@ impl<M: CachedEntity> Repository<M> {
     where
         M: Versioned,
     {
-        let query = self.query(id.into_id());
-        let attempts = self.state.core.config.update_attempts;
-        let mut pause = FIRST_RETRY_PAUSE;
+        let question = self.question(id.into_id());
+        let context = self.context();
+        let attempts = context.shared.config.update_attempts;
+        let mut backoff = Backoff::new(FIRST_RETRY_PAUSE, LONGEST_RETRY_PAUSE);
         let mut attempt = 1;
         loop {
-            let Some(row) = query.clone().find().await? else {
-                return Err(WriteError::not_found(&self.state.name, &query.key));
+            let rows = self.read().find(question.clone()).await?;
+            let row: Cached<M> = match rows.into_one() {
+                Some(row) => row.into(),
+                None => return Err(context.not_found(&question.key)),
             };
             let mut active = (*row).clone().into_active_model();
             change(&mut active);
             if !active.is_changed() {
                 return Ok(row);
             }
-            match write::row(&self.state, &self.scope, Verb::Update, active).await {
+            match self.write(Verb::Update, active).await {
                 Err(WriteError::VersionConflict { .. } | WriteError::Contended { .. })
                     if attempt < attempts => {}
                 result => return result,
             }
             attempt += 1;
-            self.state.stats.retries.add(1);
-            tokio::time::sleep(pause.mul_f64(fastrand::f64())).await;
-            pause = (pause * 2).min(LONGEST_RETRY_PAUSE);
+            context.entity.stats.retries.add(1);
+            backoff.pause().await;
         }
+    }
+
+    async fn write(&self, verb: Verb, row: ActiveModelOf<M>) -> Result<Cached<M>, WriteError> {
+        let active = Box::new(Active::<M>::new(row));
+        let row = write::save(self.context(), &self.scope, verb, active).await?;
+        Ok(row.into())
     }
 
     /// Deletes a row that was read, unless someone wrote it since.
@@ -99,7 +105,8 @@ impl<M: CachedEntity> Repository<M> {
     /// # Errors
     /// Those of [`save`](Self::save).
     pub async fn delete(&self, row: M) -> Result<(), WriteError> {
-        write::delete(&self.state, &self.scope, row).await
+        let active = Box::new(Active::<M>::new(row.clone().into_active_model()));
+        write::delete(self.context(), &self.scope, Arc::new(row), active).await
     }
 
     /// Deletes a row whatever its version, and returns it as it was; `None` if there was none.
@@ -108,7 +115,9 @@ impl<M: CachedEntity> Repository<M> {
     /// # Errors
     /// When the database fails, or the cache is down and the policy is to refuse.
     pub async fn delete_by_id(&self, id: impl IntoId<M>) -> Result<Option<M>, WriteError> {
-        write::delete_by_id(&self.state, &self.scope, id.into_id()).await
+        let id = id.into_id().into_value_tuple();
+        let model = write::delete_by_id(self.context(), &self.scope, id).await?;
+        Ok(model.map(|model| Cached::<M>::from(Row::loaded(model)).into_model()))
     }
 
     /// Tells the cache that a row was written past the library. No later read, by any process,
@@ -117,7 +126,8 @@ impl<M: CachedEntity> Repository<M> {
     /// # Errors
     /// When the cache cannot be told now; the invalidation is remembered and replayed.
     pub async fn invalidate(&self, id: impl IntoId<M>) -> Result<(), CacheError> {
-        hand::invalidate(&self.state, &self.scope, id.into_id()).await
+        let id = id.into_id().into_value_tuple();
+        write::invalidate(self.context(), &self.scope, id).await
     }
 
     /// Tells the cache that any row of the entity may have been written past the library. Takes
@@ -127,6 +137,6 @@ impl<M: CachedEntity> Repository<M> {
     /// When the cache cannot be told now; the invalidation is remembered and replayed, and until
     /// then this process reads the entity from the database.
     pub async fn invalidate_all(&self) -> Result<(), CacheError> {
-        hand::invalidate_all(&self.state, &self.scope).await
+        write::invalidate_all(self.context(), &self.scope).await
     }
 }

@@ -10,36 +10,45 @@
 //! - Outside a transaction a write that has begun ends: a caller that goes away leaves neither an
 //!   open block nor an unpublished commit behind, but a task that sees to it.
 //! - A row is put only under a block of its own; without one it is invalidated.
-//! - What could not be published is pending, and this process does not serve those keys.
+//! - What could not be published is queued, and this process does not serve those keys.
 //! - While an outcome is unknown its block stays: the statement may still commit, and until the
 //!   block lapses nobody stores what it is about to change.
 //!
 //! Does not serve reads.
 
-mod claim;
-mod closing;
+mod affected;
+mod block_set;
 mod commit;
-mod finish;
-pub(crate) mod hand;
-mod pending;
-mod stake;
-mod touch;
-pub(crate) mod transaction;
+mod detach;
+mod guard;
+mod invalidate;
+mod sql;
 
-use std::{future::Future, sync::Arc};
+use std::sync::Arc;
 
-use sea_orm::{ActiveModelBehavior, ActiveModelTrait, sea_query::FromValueTuple};
+use futures_util::future::BoxFuture;
+use sea_orm::sea_query::ValueTuple;
 
-pub(crate) use self::pending::Pending;
-use self::{finish::Finish, stake::Stake, touch::Touched};
+use self::{
+    affected::AffectedKeys,
+    detach::Detach,
+    guard::WriteGuard,
+    sql::{Sql, Statement, Values, expected_version},
+};
+pub(crate) use self::{
+    commit::commit,
+    invalidate::{invalidate, invalidate_all, note_invalidation},
+};
 use crate::{
-    ActiveModelOf, CachedEntity, Id, WriteError,
-    cached::{Cached, Provenance},
-    db::EntityState,
+    cached::{AnyModel, Provenance, Row},
+    context::EntityContext,
+    entity::ops::{DeleteOps, SaveOps},
+    error::WriteError,
+    invalidation::EnqueueOnDrop,
     session::Scope,
 };
 
-/// What a write does to its row.
+/// What a save does to its row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verb {
     Insert,
@@ -47,133 +56,152 @@ pub(crate) enum Verb {
 }
 
 /// Inserts or updates a row.
-pub(crate) async fn row<M: CachedEntity>(
-    state: &Arc<EntityState<M>>,
+pub(crate) async fn save(
+    context: &Arc<EntityContext>,
     scope: &Scope,
     verb: Verb,
-    active: ActiveModelOf<M>,
-) -> Result<Cached<M>, WriteError> {
-    carried_out(state, scope, |state, scope| async move {
-        let expected = commit::expected_version(&state, verb, &active)?;
-        let conn = scope.executor(&state.core.conn);
-        let active = active
-            .before_save(&conn, verb == Verb::Insert)
+    mut active: Box<dyn SaveOps>,
+) -> Result<Row, WriteError> {
+    let write = |context: Arc<EntityContext>, scope: Scope| async move {
+        let entity = &*context.entity;
+        let conn = scope.executor(&context.shared.conn);
+        let expected = expected_version(entity, verb, |column| active.value(column))?;
+        let inserts = verb == Verb::Insert;
+        active
+            .before_save(conn, inserts)
             .await
-            .map_err(|source| WriteError::database(&state.name, source))?;
-        let id = active.get_primary_key_value();
+            .map_err(|source| context.write_failed(source))?;
+        let values: Values = (0..entity.columns.len())
+            .map(|column| active.value(column))
+            .collect();
+        let id = entity.id_among(&values);
         if id.is_none() && verb == Verb::Update {
             return Err(WriteError::KeyNotSet {
-                entity: state.name.clone(),
+                entity: entity.name.clone(),
             });
         }
-        let id = id.map(Id::<M>::from_value_tuple);
-        let key = id.clone().map(|id| state.keys.row(id));
-
-        let touched = Touched::by(&state, verb, &active, key);
-        let mut stake = Stake::out(&state, &scope, touched).await?;
-        let cover = stake.cover();
-        let sql = match (verb, &id) {
-            (Verb::Update, Some(id)) => {
-                commit::update(&state, &conn, &mut stake, active, id, expected).await
+        let key = id.as_ref().map(|id| entity.row_key(id));
+        let affected = AffectedKeys::of_save(entity, verb, &values, key);
+        let (model, pending) = run(&context, &scope, affected, async |statement| {
+            match (verb, &id) {
+                (Verb::Update, Some(id)) => statement.update(id, values, expected).await,
+                _ => statement.insert(values).await,
             }
-            _ => commit::insert(&state, &conn, &mut stake, active).await,
-        };
-        let settled = stake.settle(sql).await;
-        cover.dismiss();
-        let (row, pending) = settled?;
-        let row = ActiveModelOf::<M>::after_save(row, &conn, verb == Verb::Insert)
+        })
+        .await?;
+        let model = active
+            .after_save(model, conn, inserts)
             .await
-            .map_err(|source| WriteError::AfterHook {
-                entity: state.name.clone(),
-                source,
-            })?;
-        Ok(Cached::new(
-            Arc::new(row),
-            Provenance {
+            .map_err(|source| after_hook(&context, source))?;
+        Ok(Row {
+            model,
+            provenance: Provenance {
                 pending,
                 ..Provenance::DATABASE
             },
-        ))
-    })
-    .await
+        })
+    };
+    carry_out(context, scope, write).await
 }
 
 /// Deletes a row that was read.
-pub(crate) async fn delete<M: CachedEntity>(
-    state: &Arc<EntityState<M>>,
+pub(crate) async fn delete(
+    context: &Arc<EntityContext>,
     scope: &Scope,
-    row: M,
+    model: AnyModel,
+    mut active: Box<dyn DeleteOps>,
 ) -> Result<(), WriteError> {
-    carried_out(state, scope, |state, scope| async move {
-        let conn = scope.executor(&state.core.conn);
-        let key = state.key_of(&row);
-        let active = row
-            .clone()
-            .into_active_model()
-            .before_delete(&conn)
-            .await
-            .map_err(|source| WriteError::database(&state.name, source))?;
-        let mut stake = Stake::out(&state, &scope, Touched::row(key)).await?;
-        let cover = stake.cover();
-        let sql = commit::delete(&state, &conn, &mut stake, &row, active.clone()).await;
-        let settled = stake.settle(sql).await;
-        cover.dismiss();
-        settled?;
+    let write = |context: Arc<EntityContext>, scope: Scope| async move {
+        let entity = &*context.entity;
+        let conn = scope.executor(&context.shared.conn);
         active
-            .after_delete(&conn)
+            .before_delete(conn)
             .await
-            .map_err(|source| WriteError::AfterHook {
-                entity: state.name.clone(),
-                source,
-            })?;
-        Ok(())
-    })
-    .await
+            .map_err(|source| context.write_failed(source))?;
+        let values: Values = (0..entity.columns.len())
+            .map(|column| active.value(column))
+            .collect();
+        let affected = AffectedKeys::of_delete(entity.key_of(&*model));
+        run(&context, &scope, affected, async |statement| {
+            statement.delete(&model, &values).await
+        })
+        .await?;
+        active
+            .after_delete(conn)
+            .await
+            .map_err(|source| after_hook(&context, source))
+    };
+    carry_out(context, scope, write).await
 }
 
-/// Deletes a row whatever its version.
-pub(crate) async fn delete_by_id<M: CachedEntity>(
-    state: &Arc<EntityState<M>>,
+/// Deletes a row whatever its version; gives it as it was.
+pub(crate) async fn delete_by_id(
+    context: &Arc<EntityContext>,
     scope: &Scope,
-    id: Id<M>,
-) -> Result<Option<M>, WriteError> {
-    carried_out(state, scope, |state, scope| async move {
-        let conn = scope.executor(&state.core.conn);
-        let touched = Touched::row(state.keys.row(id.clone()));
-        let mut stake = Stake::out(&state, &scope, touched).await?;
-        let cover = stake.cover();
-        let sql = commit::delete_by_id(&state, &conn, &mut stake, id).await;
-        let settled = stake.settle(sql).await;
-        cover.dismiss();
-        match settled {
-            Ok((row, _)) => Ok(Some(row)),
+    id: ValueTuple,
+) -> Result<Option<AnyModel>, WriteError> {
+    let write = |context: Arc<EntityContext>, scope: Scope| async move {
+        let affected = AffectedKeys::of_delete(context.entity.row_key(&id));
+        let deleted = run(&context, &scope, affected, async |statement| {
+            statement.delete_by_id(&id).await
+        });
+        match deleted.await {
+            Ok((model, _)) => Ok(Some(model)),
             Err(WriteError::NotFound { .. }) => Ok(None),
             Err(error) => Err(error),
         }
-    })
-    .await
+    };
+    carry_out(context, scope, write).await
+}
+
+/// Block, SQL, publish. Gives the model, and whether its publication is queued.
+async fn run(
+    context: &EntityContext,
+    scope: &Scope,
+    affected: AffectedKeys,
+    sql: impl AsyncFnOnce(Statement<'_, '_>) -> Sql,
+) -> Result<(AnyModel, bool), WriteError> {
+    let mut guard = WriteGuard::begin(context, scope, affected).await?;
+    let lost = guard.enqueue_if_lost();
+    let sql = sql(Statement {
+        context,
+        conn: scope.executor(&context.shared.conn),
+        guard: &mut guard,
+    });
+    let sql = sql.await;
+    let published = guard.publish(sql).await;
+    if let Some(lost) = lost {
+        EnqueueOnDrop::disarm(lost);
+    }
+    published
 }
 
 /// Carries a write out: with the caller, and outside a transaction also without, so that it ends
 /// whatever becomes of the caller.
-async fn carried_out<M, T, F>(
-    state: &Arc<EntityState<M>>,
+async fn carry_out<T, F>(
+    context: &Arc<EntityContext>,
     scope: &Scope,
-    write: impl FnOnce(Arc<EntityState<M>>, Scope) -> F,
+    write: impl FnOnce(Arc<EntityContext>, Scope) -> F,
 ) -> Result<T, WriteError>
 where
-    M: CachedEntity,
     T: Send + 'static,
     F: Future<Output = Result<T, WriteError>> + Send + 'static,
 {
-    let write = write(Arc::clone(state), scope.clone());
-    if let Scope::Transaction(_) = scope {
+    let write: BoxFuture<'static, _> = Box::pin(write(Arc::clone(context), scope.clone()));
+    if scope.is_transaction() {
         return write.await;
     }
-    match Finish::of(write, &state.core.tasks).await {
-        Ok(result) => result,
-        Err(_) => Err(WriteError::Aborted {
-            entity: state.name.clone(),
-        }),
+    let ended = Detach::new(write, &context.shared.tasks).await;
+    ended.unwrap_or_else(|_| {
+        Err(WriteError::Aborted {
+            entity: context.entity.name.clone(),
+        })
+    })
+}
+
+fn after_hook(context: &EntityContext, source: sea_orm::DbErr) -> WriteError {
+    WriteError::AfterHook {
+        entity: context.entity.name.clone(),
+        source,
     }
 }

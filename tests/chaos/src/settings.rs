@@ -88,10 +88,10 @@ pub(crate) fn config(namespace: &str, policy: Policy) -> Config {
     config.ttl = TTL;
     config.negative_ttl = NEGATIVE_TTL;
     config.near_ttl = NEAR_TTL;
-    config.lease = LEASE;
+    config.lease_ttl = LEASE;
     config.lease_wait = LEASE / 3;
-    config.block = BLOCK;
-    config.keep = KEEP;
+    config.block_ttl = BLOCK;
+    config.tombstone_ttl = KEEP;
     config.cache_timeout = CACHE_TIMEOUT;
     config.on_cache_failure = match policy {
         Policy::Proceed => OnCacheFailure::Proceed,

@@ -19,10 +19,10 @@ async fn patient(world: &World) -> (CachedDb, page::Repository) {
     world.create_table(page::Entity).await;
     let db = world
         .db_with(|config| {
-            config.lease = Duration::from_secs(600);
+            config.lease_ttl = Duration::from_secs(600);
             config.lease_wait = Duration::from_secs(600);
-            config.block = Duration::from_secs(600);
-            config.keep = Duration::from_secs(1200);
+            config.block_ttl = Duration::from_secs(600);
+            config.tombstone_ttl = Duration::from_secs(1200);
         })
         .await;
     let pages = page::Repository::new(&db);

@@ -174,7 +174,7 @@ async fn a_default_under_way(tier: Tier) {
     assert_eq!(leaves.find_all_by_tree(7).await.unwrap(), []);
     let now = leaves.stats();
     assert_eq!(now.misses_writing, before.misses_writing + 1);
-    assert_eq!(now.hint_hits, before.hint_hits);
+    assert_eq!(now.index_hits, before.index_hits);
     held.commit().await.unwrap();
     let row = insert.await.unwrap().unwrap();
     for _ in 0..2 {

@@ -32,7 +32,7 @@ fn new_page(id: i64, shelf: i32, text: &str) -> page::ActiveModel {
 /// Long enough for a busy test machine to do what is to happen under a block, short enough to
 /// wait for its end.
 fn short_block(config: &mut Config) {
-    config.block = Duration::from_secs(1);
+    config.block_ttl = Duration::from_secs(1);
     config.cache_timeout = Duration::from_millis(500);
 }
 

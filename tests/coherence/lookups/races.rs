@@ -75,13 +75,13 @@ async fn a_hint_is_followed_while_its_row_is_updated_away(world: World) {
     assert_eq!(slug(&pages, 1).await, Some(1));
     settled(&db).await;
     let gate = Gate::hold(&text);
-    let followers = pages.stats().hint_hits;
+    let followers = pages.stats().index_hits;
     let reader = tokio::spawn({
         let pages = pages.clone();
         async move { slug(&pages, 1).await }
     });
     gate.arrived(1).await;
-    assert_eq!(pages.stats().hint_hits, followers + 1);
+    assert_eq!(pages.stats().index_hits, followers + 1);
     others.save(renumbered(&page, 9, "moved")).await.unwrap();
     let again = page::ActiveModel {
         slug: Set(1),
@@ -115,10 +115,10 @@ async fn a_search_does_not_join_one_that_began_before_a_write(world: World) {
     let early = search();
     gate.arrived(1).await;
     others.insert(new_page(2, 1, "new")).await.unwrap();
-    let misses = pages.stats().hint_misses;
+    let misses = pages.stats().index_misses;
     let late: Vec<_> = (0..3).map(|_| search()).collect();
     eventually("the late searches have missed", async || {
-        (pages.stats().hint_misses >= misses + 3).then_some(())
+        (pages.stats().index_misses >= misses + 3).then_some(())
     })
     .await;
     gate.open();
@@ -146,7 +146,7 @@ async fn searches_beside_each_other_are_one_statement(world: World) {
     gate.arrived(1).await;
     let rest: Vec<_> = (0..50).map(|_| search()).collect();
     eventually("the searches have missed", async || {
-        (pages.stats().hint_misses >= 51).then_some(())
+        (pages.stats().index_misses >= 51).then_some(())
     })
     .await;
     gate.open();
@@ -254,10 +254,10 @@ async fn a_writer_that_dies_after_its_commit_leaves_no_short_list(world: World) 
     }
     for reader in [&others, &pages] {
         eventually("the list is served from the cache", async || {
-            let hits = reader.stats().hint_hits;
+            let hits = reader.stats().index_hits;
             assert_eq!(shelf(reader, 1).await, [1, 2]);
             assert_eq!(slug(reader, 2).await, Some(2));
-            (reader.stats().hint_hits >= hits + 2).then_some(())
+            (reader.stats().index_hits >= hits + 2).then_some(())
         })
         .await;
     }
@@ -284,11 +284,11 @@ async fn a_row_that_is_known_to_be_absent_and_listed_is_asked_for(world: World) 
         leaves.insert(leaf(&text)).await.unwrap_err();
     }
     eventually("the list is served from the cache", async || {
-        let hits = leaves.stats().hint_hits;
+        let hits = leaves.stats().index_hits;
         let rows = leaves.find_all_by_tree(1).await.unwrap();
         let ids: Vec<_> = rows.iter().map(|row| row.id).collect();
         assert_eq!(ids, [first, first + 1]);
-        (leaves.stats().hint_hits > hits).then_some(())
+        (leaves.stats().index_hits > hits).then_some(())
     })
     .await;
     for _ in 0..3 {

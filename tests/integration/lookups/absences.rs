@@ -131,15 +131,15 @@ async fn a_hint_to_a_deleted_row_is_followed_once(world: World) {
     assert_eq!(members.find_by_badge(7).await.unwrap().unwrap().id, ada);
     settled(&db).await;
     members.delete_by_id(ada).await.unwrap().unwrap();
-    assert_eq!(members.stats().hints_outdated, 0);
+    assert_eq!(members.stats().index_outdated, 0);
     assert_eq!(members.find_by_badge(7).await.unwrap(), None);
-    assert_eq!(members.stats().hints_outdated, 1);
+    assert_eq!(members.stats().index_outdated, 1);
     settled(&db).await;
     let _ = world.statements.take();
     assert_eq!(members.find_by_badge(7).await.unwrap(), None);
     assert_eq!(members.find_by_badges([7]).await.unwrap(), [None]);
     assert_eq!(world.statements.verbs(), [""; 0]);
-    assert_eq!(members.stats().hints_outdated, 1);
+    assert_eq!(members.stats().index_outdated, 1);
 }
 
 everywhere!(a_hint_to_a_row_with_another_value_is_followed_once);
@@ -156,12 +156,12 @@ async fn a_hint_to_a_row_with_another_value_is_followed_once(world: World) {
         .await
         .unwrap();
     assert_eq!(members.find_by_badge(7).await.unwrap(), None);
-    assert_eq!(members.stats().hints_outdated, 1);
+    assert_eq!(members.stats().index_outdated, 1);
     settled(&db).await;
     let _ = world.statements.take();
     assert_eq!(members.find_by_badge(7).await.unwrap(), None);
     assert_eq!(world.statements.verbs(), [""; 0]);
-    assert_eq!(members.stats().hints_outdated, 1);
+    assert_eq!(members.stats().index_outdated, 1);
     assert_eq!(id_of(&members, "ada").await, Some(ada));
     assert_eq!(members.find_by_badge(8).await.unwrap().unwrap().id, ada);
 }

@@ -289,7 +289,7 @@ async fn a_database_that_fails_fails_the_whole_search(world: World) {
     // Whoever has to wait for a lease, waits long enough to fail the test.
     let db = world
         .db_with(|config| {
-            config.lease = std::time::Duration::from_secs(600);
+            config.lease_ttl = std::time::Duration::from_secs(600);
             config.lease_wait = std::time::Duration::from_secs(600);
         })
         .await;
@@ -368,7 +368,7 @@ async fn a_very_long_list_of_keys_is_cached_whole() {
     world.create_table(counter::Entity).await;
     // Enough for one part, not for all of them.
     let db = world
-        .db_with(|config| config.lease = std::time::Duration::from_secs(1))
+        .db_with(|config| config.lease_ttl = std::time::Duration::from_secs(1))
         .await;
     let counters = counter::Repository::new(&db);
     let rows = "WITH RECURSIVE n(id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM n WHERE id < 10000)";

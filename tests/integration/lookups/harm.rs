@@ -30,8 +30,8 @@ impl Scene {
         // So that a floor which foreign bytes made up does not outlast the test.
         let db = world
             .db_with(|config| {
-                config.block = Duration::from_millis(700);
-                config.keep = Duration::from_millis(800);
+                config.block_ttl = Duration::from_millis(700);
+                config.tombstone_ttl = Duration::from_millis(800);
                 config.cache_timeout = Duration::from_millis(600);
             })
             .await;
@@ -93,7 +93,7 @@ impl Scene {
         let before = self.members.stats();
         self.is_right(harm).await;
         let now = self.members.stats();
-        assert!(now.hint_misses > before.hint_misses, "{harm}");
+        assert!(now.index_misses > before.index_misses, "{harm}");
         assert!(now.misses > before.misses, "{harm}");
         settled(&self.db).await;
         self.is_warm(harm).await;
@@ -167,7 +167,7 @@ async fn a_hint_of_another_shape_is_a_miss() {
     for _ in 0..2 {
         assert_eq!(old.find_all_by_team_id(1).await.unwrap().len(), 2);
     }
-    assert!(old.stats().hint_hits > 0);
+    assert!(old.stats().index_hits > 0);
     let seen = scene.members.stats();
     scene.is_right("another shape").await;
     let now = scene.members.stats();

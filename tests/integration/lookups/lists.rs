@@ -232,10 +232,10 @@ async fn a_list_that_rows_have_left_is_loaded_once(world: World) {
         .await
         .unwrap();
     settled(&db).await;
-    assert_eq!(members.stats().hints_outdated, 0);
+    assert_eq!(members.stats().index_outdated, 0);
     assert_eq!(team(&members, 1).await, ["c", "d"]);
     settled(&db).await;
-    assert_eq!(members.stats().hints_outdated, 1);
+    assert_eq!(members.stats().index_outdated, 1);
     let hits = members.stats().shared_hits;
     let _ = world.statements.take();
     assert_eq!(team(&members, 1).await, ["c", "d"]);
@@ -317,8 +317,8 @@ async fn more_writers_than_a_key_takes_insert_into_one_list(world: World) {
     let db = world
         .db_with(|config| {
             // A claim waits for half a block, also on a busy test machine.
-            config.block = Duration::from_secs(60);
-            config.keep = Duration::from_secs(120);
+            config.block_ttl = Duration::from_secs(60);
+            config.tombstone_ttl = Duration::from_secs(120);
         })
         .await;
     let cards = card::Repository::new(&db);

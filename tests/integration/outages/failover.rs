@@ -29,7 +29,7 @@ async fn two(world: &World, ttl: Duration) -> [note::Repository; 2] {
         config.ttl = ttl;
         config.ttl_jitter = 0.0;
         config.early_refresh = 0.0;
-        config.lease = Duration::from_secs(60);
+        config.lease_ttl = Duration::from_secs(60);
     };
     let (one, two) = (world.db_with(short).await, world.db_with(short).await);
     [note::Repository::new(&one), note::Repository::new(&two)]
@@ -139,7 +139,7 @@ outage! {
         let db = world
             .db_with(|config| {
                 as_users_do(config);
-                config.block = Duration::from_secs(3);
+                config.block_ttl = Duration::from_secs(3);
             })
             .await;
         let notes = note::Repository::new(&db);

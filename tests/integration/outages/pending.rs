@@ -198,7 +198,7 @@ outage! {
         let db = world
             .db_with(|config| {
                 as_users_do(config);
-                config.block = Duration::from_secs(2);
+                config.block_ttl = Duration::from_secs(2);
             })
             .await;
         let notes = note::Repository::new(&db);

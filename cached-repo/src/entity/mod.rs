@@ -1,10 +1,14 @@
-//! The contract between an entity and the cache: what `#[derive(CachedEntity)]` implements and
-//! the runtime relies on.
+//! The contract between an entity and the cache: what `#[derive(CachedEntity)]` implements, and
+//! the same without its type for the engine ([`Entity`], [`ops`]).
 //!
-//! The texts of `on_unimplemented` are part of the contract: they are what a user reads when an
-//! entity does not fit.
+//! The texts of `on_unimplemented` are part of the contract: users read them when an entity does
+//! not fit.
 //!
-//! Nothing here does I/O or knows a tier.
+//! Does not read or write the cache, and decides nothing about it.
+
+pub(crate) mod description;
+pub(crate) mod ops;
+pub(crate) mod statements;
 
 use std::time::Duration;
 
@@ -14,9 +18,10 @@ use sea_orm::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
+pub(crate) use self::description::Entity;
 use crate::{
-    OnCacheFailure,
     near::NearOptions,
+    policy::OnCacheFailure,
     protocol::{Codec, Column, RowDecoder, RowEncoder, RowError, Version},
 };
 
@@ -79,7 +84,7 @@ pub trait CachedEntity:
     }
 
     /// The options of `#[cached(near(…))]`; `None` for an entity without a near cache.
-    fn near() -> Option<NearOptions<Self>> {
+    fn near() -> Option<NearOptions<Id<Self>, Self>> {
         None
     }
 

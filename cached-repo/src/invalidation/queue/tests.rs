@@ -34,7 +34,7 @@ impl Scripted {
             return Err(TierError::Unavailable);
         }
         let Outcome::Invalidate { floor } = request.outcome else {
-            panic!("only invalidations are owed");
+            panic!("only invalidations are queued");
         };
         self.told.lock().push((key.to_owned(), floor));
         Ok(reply)
@@ -93,15 +93,15 @@ fn space() -> KeySpace {
     KeySpace::new("test", "row")
 }
 
-fn owed(floor: u64) -> Owed {
-    Owed {
+fn invalidation(floor: u64) -> Invalidation {
+    Invalidation {
         token: Token::fresh(),
         floor: Version::new(floor).unwrap(),
         due: None,
     }
 }
 
-fn start(capacity: usize) -> (Arc<Scripted>, Pending) {
+fn start(capacity: usize) -> (Arc<Scripted>, InvalidationQueue) {
     let tier = Arc::new(Scripted {
         answers: tokio::sync::Semaphore::new(0),
         waiting: AtomicUsize::new(0),
@@ -112,141 +112,146 @@ fn start(capacity: usize) -> (Arc<Scripted>, Pending) {
         pending_capacity: capacity,
         ..Config::default()
     };
-    let pending = Pending::start(Arc::clone(&tier) as Arc<dyn Tier>, &config);
-    (tier, pending)
+    let queue = InvalidationQueue::start(Arc::clone(&tier) as Arc<dyn Tier>, &config);
+    (tier, queue)
 }
 
 #[tokio::test]
-async fn a_key_is_distrusted_until_the_tier_was_told() {
-    let (tier, pending) = start(10);
+async fn a_key_is_queued_until_the_tier_has_acknowledged_it() {
+    let (tier, queue) = start(10);
     let (key, other) = (space().row(1i64), space().row(2i64));
-    pending.owe(&key, space().prefix(), owed(3));
-    assert!(pending.distrusts(&key) && !pending.distrusts(&other));
+    queue.enqueue(&key, space().prefix(), invalidation(3));
+    assert!(queue.contains(&key) && !queue.contains(&other));
     tier.until_waiting(1).await;
-    assert!(pending.distrusts(&key), "told is not acknowledged");
+    assert!(queue.contains(&key), "sent is not acknowledged");
     tier.answers.add_permits(1);
-    tokio::time::timeout(LIMIT, pending.drained())
-        .await
-        .unwrap();
-    assert!(!pending.distrusts(&key));
+    tokio::time::timeout(LIMIT, queue.drained()).await.unwrap();
+    assert!(!queue.contains(&key));
     let floor = Version::new(3).unwrap();
     assert_eq!(*tier.told.lock(), [(key.to_string(), floor)]);
 }
 
 #[tokio::test]
 async fn a_failed_replay_is_tried_again() {
-    let (tier, pending) = start(10);
+    let (tier, queue) = start(10);
     let key = space().row(1i64);
     tier.fails.store(true, Ordering::SeqCst);
-    pending.owe(&key, space().prefix(), owed(0));
+    queue.enqueue(&key, space().prefix(), invalidation(0));
     tier.answers.add_permits(2);
     until("two attempts have failed", || {
         tier.answers.available_permits() == 0
     })
     .await;
-    assert!(pending.distrusts(&key));
+    assert!(queue.contains(&key));
     tier.fails.store(false, Ordering::SeqCst);
     tier.answers.add_permits(1);
-    tokio::time::timeout(LIMIT, pending.drained())
-        .await
-        .unwrap();
+    tokio::time::timeout(LIMIT, queue.drained()).await.unwrap();
 }
 
 #[tokio::test]
-async fn what_comes_during_a_replay_is_still_owed() {
-    let (tier, pending) = start(10);
+async fn an_invalidation_that_comes_during_a_replay_stays_queued() {
+    let (tier, queue) = start(10);
     let key = space().row(1i64);
-    pending.owe(&key, space().prefix(), owed(3));
+    queue.enqueue(&key, space().prefix(), invalidation(3));
     tier.until_waiting(1).await;
-    pending.owe(&key, space().prefix(), owed(2));
+    queue.enqueue(&key, space().prefix(), invalidation(2));
     tier.answers.add_permits(1);
     until("the first replay is acknowledged", || {
         tier.told.lock().len() == 1
     })
     .await;
     tier.until_waiting(1).await;
-    assert!(pending.distrusts(&key));
+    assert!(queue.contains(&key));
     tier.answers.add_permits(1);
-    tokio::time::timeout(LIMIT, pending.drained())
-        .await
-        .unwrap();
+    tokio::time::timeout(LIMIT, queue.drained()).await.unwrap();
     let floors: Vec<u64> = tier.told.lock().iter().map(|(_, v)| v.get()).collect();
     assert_eq!(floors, [3, 3], "the highest floor counts");
 }
 
 #[tokio::test]
-async fn beyond_the_capacity_the_entity_is_owed_as_a_whole() {
-    let (tier, pending) = start(2);
+async fn beyond_the_capacity_the_entity_is_queued_as_a_whole() {
+    let (tier, queue) = start(2);
     for id in 0..5i64 {
-        pending.owe(&space().row(id), space().prefix(), owed(0));
+        queue.enqueue(&space().row(id), space().prefix(), invalidation(0));
     }
-    assert_eq!(pending.len(), 3);
-    assert!(pending.distrusts(&space().row(99i64)));
+    assert_eq!(queue.len(), 3);
+    assert!(queue.contains(&space().row(99i64)));
     let stranger = KeySpace::new("test", "row2").row(1i64);
-    assert!(!pending.distrusts(&stranger));
+    assert!(!queue.contains(&stranger));
     tier.answers.add_permits(100);
-    tokio::time::timeout(LIMIT, pending.drained())
-        .await
-        .unwrap();
+    tokio::time::timeout(LIMIT, queue.drained()).await.unwrap();
     let told: HashMap<String, Version> = tier.told.lock().iter().cloned().collect();
     assert!(told.contains_key(&**space().prefix()) && told.len() == 3);
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_owed_for_later_is_told_then_and_what_is_owed_now_is_told_twice() {
-    let (tier, pending) = start(10);
+async fn a_later_invalidation_is_sent_when_it_is_due_and_one_that_is_also_due_now_is_sent_twice() {
+    let (tier, queue) = start(10);
     let (later, both) = (space().row(1i64), space().row(2i64));
     let due = Some(Instant::now() + LIMIT * 2);
-    pending.owe(&later, space().prefix(), Owed { due, ..owed(3) });
-    pending.owe(&both, space().prefix(), Owed { due, ..owed(4) });
-    pending.owe(&both, space().prefix(), owed(2));
+    queue.enqueue(
+        &later,
+        space().prefix(),
+        Invalidation {
+            due,
+            ..invalidation(3)
+        },
+    );
+    queue.enqueue(
+        &both,
+        space().prefix(),
+        Invalidation {
+            due,
+            ..invalidation(4)
+        },
+    );
+    queue.enqueue(&both, space().prefix(), invalidation(2));
     tier.answers.add_permits(10);
     let told =
         |tier: &Scripted| -> Vec<u64> { tier.told.lock().iter().map(|(_, v)| v.get()).collect() };
     until("what is due is told", || !told(&tier).is_empty()).await;
     assert_eq!(told(&tier), [4]);
-    assert!(pending.distrusts(&later) && pending.distrusts(&both));
+    assert!(queue.contains(&later) && queue.contains(&both));
     tokio::time::sleep(LIMIT * 3).await;
     let mut all = told(&tier);
     all.sort_unstable();
     assert_eq!(all, [3, 4, 4]);
-    assert_eq!(pending.len(), 0);
+    assert_eq!(queue.len(), 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_owed_for_later_can_be_hurried() {
-    let (tier, pending) = start(10);
+async fn a_later_invalidation_can_be_hurried() {
+    let (tier, queue) = start(10);
     let due = Some(Instant::now() + LIMIT * 1000);
-    pending.owe(
+    queue.enqueue(
         &space().row(1i64),
         space().prefix(),
-        Owed { due, ..owed(3) },
+        Invalidation {
+            due,
+            ..invalidation(3)
+        },
     );
     tier.answers.add_permits(1);
-    pending.hurry();
-    tokio::time::timeout(LIMIT, pending.drained())
-        .await
-        .unwrap();
+    queue.hurry();
+    tokio::time::timeout(LIMIT, queue.drained()).await.unwrap();
     assert_eq!(tier.told.lock().len(), 1);
 }
 
 /// The scan may have passed the key that is added while it runs.
 #[tokio::test]
-async fn what_overflows_during_the_replay_of_its_entity_is_still_owed() {
-    let (tier, pending) = start(1);
-    pending.owe_all(space().prefix());
+async fn an_overflow_during_the_replay_of_its_entity_stays_queued() {
+    let (tier, queue) = start(1);
+    queue.enqueue_entity(space().prefix());
     tier.until_waiting(1).await;
-    pending.owe_all(space().prefix());
+    queue.enqueue_entity(space().prefix());
     tier.answers.add_permits(1);
     until("the first replay is acknowledged", || {
         tier.told.lock().len() == 1
     })
     .await;
     tier.until_waiting(1).await;
-    assert!(pending.distrusts(&space().row(1i64)));
+    assert!(queue.contains(&space().row(1i64)));
     tier.answers.add_permits(1);
-    tokio::time::timeout(LIMIT, pending.drained())
-        .await
-        .unwrap();
+    tokio::time::timeout(LIMIT, queue.drained()).await.unwrap();
     assert_eq!(tier.told.lock().len(), 2);
 }

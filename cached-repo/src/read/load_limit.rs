@@ -34,7 +34,7 @@ impl LoadLimit {
     pub(crate) fn of(config: &Config) -> Self {
         Self {
             permits: Semaphore::new(config.max_loads.min(Semaphore::MAX_PERMITS)),
-            wait: config.load_wait,
+            wait: config.load_queue_timeout,
         }
     }
 
@@ -59,7 +59,7 @@ mod tests {
     fn limit(max_loads: usize) -> LoadLimit {
         LoadLimit::of(&Config {
             max_loads,
-            load_wait: WAIT,
+            load_queue_timeout: WAIT,
             ..Config::default()
         })
     }

@@ -23,14 +23,17 @@ use std::{fmt, sync::Arc};
 
 use sea_orm::{
     ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, ExecResult, QueryResult, Statement,
-    TransactionTrait, entity::prelude::async_trait::async_trait,
+    entity::prelude::async_trait::async_trait, sea_query::IntoValueTuple,
 };
 
-pub use super::closing::CommitError;
-use super::{closing, hand::invalidated_by_hand};
 use crate::{
-    CachedDb, CachedEntity, IntoId,
-    session::{Executor, Journal, Session},
+    CachedEntity, IntoId,
+    database::Executor,
+    error::{CommitError, TransactionError},
+    invalidation::Journal,
+    registry::Registry,
+    session::Session,
+    write,
 };
 
 /// A database transaction whose writes reach the cache when, and only when, it commits.
@@ -41,98 +44,27 @@ use crate::{
 #[must_use = "a transaction that is dropped is rolled back"]
 pub struct Transaction {
     session: Arc<Session>,
-    db: CachedDb,
-}
-
-/// What became of [`CachedDb::transaction`] when it did not commit.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum TransactionError<E> {
-    /// The database did not begin it.
-    #[error("the transaction did not begin: {0}")]
-    Begin(DbErr),
-    /// The work failed, and it was rolled back.
-    #[error(transparent)]
-    Work(E),
-    /// It did not commit, or may not have.
-    #[error(transparent)]
-    Commit(CommitError),
-}
-
-impl CachedDb {
-    /// Runs `work` in a transaction: committed if it returns `Ok`, rolled back if it returns
-    /// `Err`, or if this future is dropped before the COMMIT.
-    ///
-    /// ```
-    /// # mod user {
-    /// #     use sea_orm::entity::prelude::*;
-    /// #     #[derive(Clone, Debug, DeriveEntityModel, cached_repo::CachedEntity)]
-    /// #     #[sea_orm(table_name = "user")]
-    /// #     pub struct Model {
-    /// #         #[sea_orm(primary_key)] pub id: i64,
-    /// #         pub credit: i64,
-    /// #         #[cached(version)] pub version: i64,
-    /// #     }
-    /// #     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-    /// #     pub enum Relation {}
-    /// #     impl ActiveModelBehavior for ActiveModel {}
-    /// # }
-    /// # async fn example(db: cached_repo::CachedDb, users: user::Repository)
-    /// # -> Result<(), Box<dyn std::error::Error>> {
-    /// use cached_repo::WriteError;
-    /// use sea_orm::ActiveValue::Set;
-    ///
-    /// db.transaction(async |tx| -> Result<(), WriteError> {
-    ///     let users = users.on(tx);
-    ///     let from = users.find_by_id(1).await?.map_or(0, |user| user.credit);
-    ///     users.update_with(1, |user| user.credit = Set(0)).await?;
-    ///     users.update_with(2, |user| user.credit = Set(from)).await?;
-    ///     Ok(())
-    /// })
-    /// .await?;
-    /// # Ok(()) }
-    /// ```
-    ///
-    /// # Errors
-    /// [`TransactionError::Work`] with the error of `work`; else why it did not begin or commit.
-    pub async fn transaction<T, E>(
-        &self,
-        work: impl AsyncFnOnce(&Transaction) -> Result<T, E>,
-    ) -> Result<T, TransactionError<E>> {
-        let tx = self.begin().await.map_err(TransactionError::Begin)?;
-        tx.see_through(work).await
-    }
-
-    /// Begins a transaction, to be ended by [`Transaction::commit`] or
-    /// [`Transaction::rollback`].
-    ///
-    /// # Errors
-    /// When the database does not begin one.
-    pub async fn begin(&self) -> Result<Transaction, DbErr> {
-        let core = Arc::clone(self.core());
-        // In a task of its own: dropped halfway, sqlx returns a connection to its pool that is
-        // inside a transaction, and whatever is written over it next is lost
-        // (<https://github.com/transact-rs/sqlx/issues/4393>).
-        let begun = self
-            .core()
-            .tasks
-            .spawn(async move { core.conn.begin().await });
-        let aborted = |_| DbErr::Custom("the runtime was shut down".into());
-        let conn = begun.await.map_err(aborted)??;
-        Ok(Transaction::over(conn, None, self))
-    }
+    registry: Arc<Registry>,
 }
 
 impl Transaction {
-    fn over(conn: DatabaseTransaction, parent: Option<Arc<Session>>, db: &CachedDb) -> Self {
+    pub(crate) fn over(
+        conn: DatabaseTransaction,
+        parent: Option<Arc<Session>>,
+        registry: &Arc<Registry>,
+    ) -> Self {
         Self {
             session: Arc::new(Session::new(conn, parent)),
-            db: db.clone(),
+            registry: Arc::clone(registry),
         }
     }
 
-    pub(crate) fn db(&self) -> &CachedDb {
-        &self.db
+    pub(crate) fn registry(&self) -> &Arc<Registry> {
+        &self.registry
+    }
+
+    fn executor(&self) -> Executor<'_> {
+        Executor::Shared(&self.session.transaction)
     }
 
     pub(crate) fn session(&self) -> &Arc<Session> {
@@ -143,7 +75,7 @@ impl Transaction {
     /// and for the cache, if it returns `Err`.
     ///
     /// # Errors
-    /// As for [`CachedDb::transaction`].
+    /// As for [`CachedDb::transaction`](crate::CachedDb::transaction).
     pub async fn transaction<T, E>(
         &self,
         work: impl AsyncFnOnce(&Transaction) -> Result<T, E>,
@@ -157,15 +89,15 @@ impl Transaction {
     /// # Errors
     /// When the database does not begin one.
     pub async fn begin(&self) -> Result<Transaction, DbErr> {
-        let conn = self.session.savepoint().await?;
+        let conn = self.session.transaction.savepoint().await?;
         Ok(Transaction::over(
             conn,
             Some(Arc::clone(&self.session)),
-            &self.db,
+            &self.registry,
         ))
     }
 
-    async fn see_through<T, E>(
+    pub(crate) async fn see_through<T, E>(
         self,
         work: impl AsyncFnOnce(&Transaction) -> Result<T, E>,
     ) -> Result<T, TransactionError<E>> {
@@ -184,16 +116,15 @@ impl Transaction {
 
     /// Notes that a statement of your own changes a row; the cache learns of it at the commit.
     pub fn invalidate<M: CachedEntity>(&self, id: impl IntoId<M>) {
-        invalidated_by_hand(&self.db.entity::<M>(), &self.session, id.into_id());
+        let id = id.into_id().into_value_tuple();
+        write::note_invalidation(self.registry.entity::<M>().context(), &self.session, id);
     }
 
     /// Notes that statements of your own may change any row of an entity.
     pub fn invalidate_all<M: CachedEntity>(&self) {
-        let state = self.db.entity::<M>();
-        self.session
-            .journal()
-            .entities
-            .insert(Arc::clone(state.keys.prefix()));
+        let registered = self.registry.entity::<M>();
+        let prefix = registered.context().entity.keys.prefix();
+        self.session.journal().entities.insert(Arc::clone(prefix));
     }
 
     /// Commits, and tells the cache: one round trip before the COMMIT and one after it, whatever
@@ -202,28 +133,31 @@ impl Transaction {
     /// # Errors
     /// Why it did not commit, or may not have.
     pub async fn commit(self) -> Result<(), CommitError> {
-        if let Err(source) = self.session.ready().await {
+        if let Err(source) = self.session.transaction.ready().await {
             // A nested transaction that is still open keeps this one until it ends.
             return Err(CommitError::RolledBack { source });
         }
-        let conn = self.session.end().await.ok_or(CommitError::Ended)?;
+        let conn = self
+            .session
+            .transaction
+            .end()
+            .await
+            .ok_or(CommitError::Ended)?;
         // A statement that still ran in another task may have failed meanwhile.
-        if let Err(source) = self.session.check() {
+        if let Err(source) = self.session.transaction.check() {
             // Without a COMMIT the server rolls back, asked or not.
             let _ = self.undo(conn).await;
             return Err(CommitError::RolledBack { source });
         }
         let journal = std::mem::take(&mut *self.session.journal());
-        let core = Arc::clone(self.db.core());
+        let context = Arc::clone(&self.registry.context);
         let session = Arc::clone(&self.session);
         self.hold_parent();
-        let committed = core.tasks.spawn({
-            let core = Arc::clone(&core);
-            async move {
-                match session.parent() {
-                    Some(parent) => release(conn, journal, parent).await,
-                    None => closing::commit(&core, journal, conn).await,
-                }
+        let tasks = context.tasks.clone();
+        let committed = tasks.spawn(async move {
+            match session.parent() {
+                Some(parent) => release(conn, journal, parent).await,
+                None => write::commit(&context, journal, conn).await,
             }
         });
         committed.await.unwrap_or(Err(CommitError::Aborted))
@@ -234,11 +168,11 @@ impl Transaction {
     /// # Errors
     /// When the database does not answer; it rolls back all the same.
     pub async fn rollback(self) -> Result<(), DbErr> {
-        if self.session.has_nested() {
+        if self.session.transaction.has_nested() {
             // Dropping it now waits for the nested transaction, and then rolls back.
             return Ok(());
         }
-        match self.session.end().await {
+        match self.session.transaction.end().await {
             Some(conn) => self.undo(conn).await,
             None => Ok(()),
         }
@@ -249,11 +183,8 @@ impl Transaction {
     async fn undo(&self, conn: DatabaseTransaction) -> Result<(), DbErr> {
         self.hold_parent();
         let session = Arc::clone(&self.session);
-        let undone = self
-            .db
-            .core()
-            .tasks
-            .spawn(async move { undo(conn, session.parent()).await });
+        let tasks = &self.registry.context.tasks;
+        let undone = tasks.spawn(async move { undo(conn, session.parent()).await });
         let aborted = |_| Err(DbErr::Custom("the rollback was aborted".into()));
         undone.await.unwrap_or_else(aborted)
     }
@@ -262,7 +193,7 @@ impl Transaction {
     /// waits, rather than being refused.
     fn hold_parent(&self) {
         if let Some(parent) = self.session.parent() {
-            parent.wait_for_nested();
+            parent.transaction.wait_for_nested();
         }
     }
 }
@@ -279,9 +210,9 @@ async fn release(
     let released = conn.commit().await;
     match &released {
         Ok(()) => parent.journal().absorb(journal),
-        Err(_) => parent.doom(),
+        Err(_) => parent.transaction.doom(),
     }
-    parent.resume();
+    parent.transaction.resume();
     released.map_err(|source| CommitError::RolledBack { source })
 }
 
@@ -290,34 +221,31 @@ async fn undo(conn: DatabaseTransaction, parent: Option<&Arc<Session>>) -> Resul
     let undone = conn.rollback().await;
     if let Some(parent) = parent {
         if undone.is_err() {
-            parent.doom();
+            parent.transaction.doom();
         }
-        parent.resume();
+        parent.transaction.resume();
     }
     undone
 }
 
 impl Drop for Transaction {
     fn drop(&mut self) {
-        if self.session.has_ended() {
+        if self.session.transaction.has_ended() {
             return;
         }
         // A repository made with `on` may outlive us; the transaction must not.
-        if self.session.parent().is_none() && self.session.try_drop() {
+        if self.session.parent().is_none() && self.session.transaction.try_drop() {
             return;
         }
         // A savepoint is undone for certain before its parent goes on, and a transaction whose
         // savepoint is open is undone after it.
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-            return;
-        };
         if let Some(parent) = self.session.parent() {
-            parent.wait_for_nested();
+            parent.transaction.wait_for_nested();
         }
         let session = Arc::clone(&self.session);
-        runtime.spawn(async move {
-            session.idle().await;
-            if let Some(conn) = session.end().await {
+        self.registry.context.tasks.runtime().spawn(async move {
+            session.transaction.idle().await;
+            if let Some(conn) = session.transaction.end().await {
                 // Without a COMMIT the server rolls back, asked or not.
                 let _ = undo(conn, session.parent()).await;
             }
@@ -329,29 +257,23 @@ impl Drop for Transaction {
 #[async_trait]
 impl ConnectionTrait for Transaction {
     fn get_database_backend(&self) -> DbBackend {
-        Executor::Shared(&self.session).get_database_backend()
+        self.executor().get_database_backend()
     }
 
     async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
-        Executor::Shared(&self.session).execute_raw(statement).await
+        self.executor().execute_raw(statement).await
     }
 
     async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
-        Executor::Shared(&self.session)
-            .execute_unprepared(sql)
-            .await
+        self.executor().execute_unprepared(sql).await
     }
 
     async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
-        Executor::Shared(&self.session)
-            .query_one_raw(statement)
-            .await
+        self.executor().query_one_raw(statement).await
     }
 
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
-        Executor::Shared(&self.session)
-            .query_all_raw(statement)
-            .await
+        self.executor().query_all_raw(statement).await
     }
 }
 

@@ -1,0 +1,184 @@
+//! What the parts of a [`CachedDb`](crate::CachedDb) share: the connection, the tier, the queue
+//! of invalidations, the settings and the background tasks.
+//!
+//! Does not read or write rows.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use sea_orm::{DatabaseConnection, DbErr, sea_query::ValueTuple};
+
+use crate::{
+    clock::ms,
+    config::{Config, ReadPolicy},
+    entity::{Entity, ops::ModelRef},
+    error::{ReadError, WriteError},
+    invalidation::{Change, InvalidationQueue, Put},
+    policy::OnCacheFailure,
+    protocol::{Key, RowEncoder, RowError, Version, seal_row, state::Value},
+    tasks::Tasks,
+    tier::Tier,
+};
+
+/// What the entities of a `CachedDb` share.
+pub(crate) struct Context {
+    pub(crate) conn: DatabaseConnection,
+    pub(crate) tier: Arc<dyn Tier>,
+    pub(crate) config: Config,
+    pub(crate) queue: InvalidationQueue,
+    pub(crate) tasks: Tasks,
+}
+
+/// One entity of a `CachedDb`: what its reads and its writes share.
+pub(crate) struct EntityContext {
+    pub(crate) shared: Arc<Context>,
+    pub(crate) entity: Arc<Entity>,
+    pub(crate) policy: ReadPolicy,
+    on_cache_failure: OnCacheFailure,
+}
+
+impl EntityContext {
+    pub(crate) fn new(shared: &Arc<Context>, entity: Entity) -> Self {
+        let options = entity.options();
+        Self {
+            policy: ReadPolicy::of(&shared.config, options),
+            on_cache_failure: options
+                .on_cache_failure
+                .unwrap_or(shared.config.on_cache_failure),
+            shared: Arc::clone(shared),
+            entity: Arc::new(entity),
+        }
+    }
+
+    /// Whether a write is refused if the tier does not acknowledge its block.
+    pub(crate) fn must_block(&self) -> bool {
+        self.on_cache_failure == OnCacheFailure::Refuse
+    }
+
+    /// A change of a row.
+    pub(crate) fn row_change(&self, floor: Version, put: Option<Put>) -> Change {
+        Change {
+            prefix: Arc::clone(self.entity.keys.prefix()),
+            stats: Arc::clone(&self.entity.stats),
+            on_failure: self.on_cache_failure,
+            of_index: false,
+            writes: 0,
+            floor,
+            raw: false,
+            put,
+        }
+    }
+
+    /// A change of an index entry.
+    pub(crate) fn index_change(&self) -> Change {
+        Change {
+            of_index: true,
+            ..self.row_change(Version::ZERO, None)
+        }
+    }
+
+    /// A change of a row by statements of the user's own.
+    pub(crate) fn raw_change(&self) -> Change {
+        Change {
+            raw: true,
+            ..self.row_change(Version::ZERO, None)
+        }
+    }
+
+    /// Encodes and seals a model, to be stored for as long as `policy` says.
+    pub(crate) fn seal(
+        &self,
+        key: &Key,
+        model: ModelRef<'_>,
+        version: Version,
+        policy: &ReadPolicy,
+    ) -> Result<Value, RowError> {
+        let encode = |row: &mut _| self.entity.ops.encode(model, row);
+        self.sealed(key, version, policy, encode)
+    }
+
+    /// The same for the primary keys of an index entry.
+    pub(crate) fn seal_index(
+        &self,
+        key: &Key,
+        ids: &[ValueTuple],
+        policy: &ReadPolicy,
+    ) -> Result<Value, RowError> {
+        let encode = |entry: &mut _| self.entity.encode_keys(ids, entry);
+        self.sealed(key, Version::ZERO, policy, encode)
+    }
+
+    fn sealed(
+        &self,
+        key: &Key,
+        version: Version,
+        policy: &ReadPolicy,
+        encode: impl FnOnce(&mut RowEncoder) -> Result<(), RowError>,
+    ) -> Result<Value, RowError> {
+        let definition = &self.entity.definition;
+        let payload = seal_row(key, version, definition, encode).inspect_err(|error| {
+            self.entity.stats.encode_errors.add(1);
+            tracing::warn!(%key, %error, "an entry cannot be encoded; it is not cached");
+        })?;
+        let fresh_ms = self.jittered_ms(policy.ttl);
+        Ok(Value {
+            payload,
+            schema: definition.schema,
+            load_cost_ms: 0,
+            fresh_ms,
+            ttl_ms: fresh_ms.saturating_add(ms(policy.stale_ttl)),
+        })
+    }
+
+    /// A TTL less a random share of it, so that rows stored together do not expire together.
+    pub(crate) fn jittered_ms(&self, ttl: Duration) -> u64 {
+        ms(ttl.mul_f64(1.0 - self.shared.config.ttl_jitter * fastrand::f64())).max(1)
+    }
+
+    /// A load that the database failed; counted.
+    pub(crate) fn load_failed(&self, source: DbErr) -> ReadError {
+        self.entity.stats.load_errors.add(1);
+        ReadError::Database {
+            entity: self.entity.name.clone(),
+            source,
+        }
+    }
+
+    /// A load that waited for its turn for too long; counted.
+    pub(crate) fn overloaded(&self) -> ReadError {
+        self.entity.stats.loads_refused.add(1);
+        ReadError::Overloaded {
+            entity: self.entity.name.clone(),
+        }
+    }
+
+    /// A load whose task ended without a result.
+    pub(crate) fn load_aborted(&self) -> ReadError {
+        ReadError::Aborted {
+            entity: self.entity.name.clone(),
+        }
+    }
+
+    /// A write that the database failed.
+    pub(crate) fn write_failed(&self, source: DbErr) -> WriteError {
+        WriteError::Database {
+            entity: self.entity.name.clone(),
+            source,
+        }
+    }
+
+    /// A write of a row that is not there.
+    pub(crate) fn not_found(&self, key: &Key) -> WriteError {
+        WriteError::NotFound {
+            entity: self.entity.name.clone(),
+            id: WriteError::id_text(key),
+        }
+    }
+}
+
+impl fmt::Debug for EntityContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EntityContext")
+            .field("entity", &self.entity)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,358 @@
+//! An entity without its type: names, columns, keys and lookups as data, and its [`EntityOps`].
+//!
+//! An entry under the key of a lookup is an *index entry*: the primary keys of the rows that were
+//! found. It may hold too much, because a write leaves the index entries of a row's old values
+//! alone; so whoever follows one compares the rows. It never holds too little, because a write
+//! blocks and invalidates the index entries of the row's new values.
+//!
+//! Does not read or write anything.
+
+use std::{fmt, sync::Arc};
+
+use sea_orm::{
+    ActiveValue, ColumnTrait, ColumnType, DbBackend, EntityName, EntityTrait, IdenStatic, Iterable,
+    ModelTrait, PrimaryKeyToColumn, PrimaryKeyTrait, QueryTrait,
+    sea_query::{
+        ArrayType, DynIden, IntoIden, Query, ReturningClause, SelectStatement, TableRef, Value,
+        ValueTuple,
+    },
+};
+
+use super::{
+    CachedEntity, ColumnOf, Definition, EntityOptions, LookupKind, PrimaryKey,
+    ops::{EntityOps, ModelRef, Typed},
+};
+use crate::{
+    protocol::{Key, KeySpace, LookupSpace, RowDecoder, RowEncoder, RowError, Version, key},
+    telemetry::EntityStats,
+};
+
+/// An entity of one [`CachedDb`](crate::CachedDb).
+pub(crate) struct Entity {
+    pub(crate) ops: Box<dyn EntityOps>,
+    /// The entity's part of a cache key.
+    pub(crate) name: String,
+    pub(crate) table: TableRef,
+    pub(crate) columns: Vec<Column>,
+    /// The primary key's columns, by position.
+    pub(crate) key_columns: Vec<usize>,
+    /// The database makes the primary key.
+    pub(crate) auto_increment: bool,
+    pub(crate) version: Option<VersionColumn>,
+    pub(crate) lookups: Vec<Lookup>,
+    pub(crate) keys: KeySpace,
+    pub(crate) definition: Definition,
+    /// Every column of every row.
+    pub(crate) select: SelectStatement,
+    /// The same columns behind a write.
+    pub(crate) returning: ReturningClause,
+    pub(crate) backend: DbBackend,
+    pub(crate) stats: Arc<EntityStats>,
+}
+
+/// A column of an entity's table.
+pub(crate) struct Column {
+    pub(crate) name: DynIden,
+    /// With the table's name.
+    pub(crate) reference: (DynIden, DynIden),
+    /// Only the database writes it: `#[cached(generated)]`.
+    pub(crate) is_generated: bool,
+    comparison: Comparison,
+}
+
+/// How the database compares the texts of a column.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Comparison {
+    /// Byte by byte, unless a collation says otherwise.
+    Plain,
+    /// By rules of the column's type, like PostgreSQL's `citext`, or padded.
+    OfItsType,
+    /// The database has a list of the values, and returns them as they are spelt there.
+    Listed,
+}
+
+/// The column of `#[cached(version)]`.
+pub(crate) struct VersionColumn {
+    /// By position.
+    pub(crate) at: usize,
+    /// The version of a new row.
+    pub(crate) first: Value,
+}
+
+/// Columns that rows are found by, besides the primary key.
+pub(crate) struct Lookup {
+    pub(crate) columns: Vec<LookupColumn>,
+    pub(crate) kind: LookupKind,
+    keys: LookupSpace,
+}
+
+/// One column of a lookup.
+pub(crate) struct LookupColumn {
+    /// By position.
+    pub(crate) at: usize,
+    normalize: Option<fn(&str) -> String>,
+}
+
+impl Entity {
+    /// The description of `M` in a namespace, over a database.
+    pub(crate) fn of<M: CachedEntity>(namespace: &str, backend: DbBackend) -> Self {
+        let table = M::Entity::default();
+        let columns: Vec<_> = ColumnOf::<M>::iter().collect();
+        let at = |sought: &ColumnOf<M>| {
+            let mut names = columns.iter().map(IdenStatic::as_str);
+            let at = names.position(|name| name == sought.as_str());
+            at.expect("SeaORM lists every column of an entity")
+        };
+        let lookups = M::lookups().iter().map(|lookup| {
+            let columns = lookup.columns.iter();
+            let columns = columns.map(|column| (at(&column.column), column.normalize));
+            (columns.collect(), lookup.kind)
+        });
+        let returning = columns
+            .iter()
+            .map(|column| column.select_as(column.into_returning_expr(backend)));
+        Parts {
+            name: table_name(table.schema_name(), table.table_name()),
+            table: table.table_ref(),
+            key_columns: PrimaryKey::<M>::iter()
+                .map(|key| at(&key.into_column()))
+                .collect(),
+            auto_increment: PrimaryKey::<M>::auto_increment(),
+            version: M::version_column()
+                .map(|column| (at(&column), <M as ModelTrait>::get_value_type(column))),
+            lookups: lookups.collect(),
+            select: M::Entity::find().into_query(),
+            returning: Query::returning().exprs(returning),
+            columns: columns
+                .iter()
+                .map(|column| {
+                    let definition = column.def();
+                    Column {
+                        name: column.into_iden(),
+                        reference: column.as_column_ref(),
+                        is_generated: M::is_generated(column),
+                        comparison: Comparison::of(definition.get_column_type()),
+                    }
+                })
+                .collect(),
+            definition: M::DEFINITION,
+            ops: Box::new(Typed::<M>::new()),
+        }
+        .assemble(namespace, backend)
+    }
+
+    pub(crate) fn options(&self) -> &EntityOptions {
+        &self.definition.options
+    }
+
+    /// The cache key of the row with this primary key.
+    pub(crate) fn row_key(&self, id: &ValueTuple) -> Key {
+        self.keys.row(id.clone())
+    }
+
+    /// The primary key of a model.
+    pub(crate) fn id_of(&self, model: ModelRef<'_>) -> ValueTuple {
+        let columns = self.key_columns.iter();
+        tuple(columns.map(|at| self.ops.value(model, *at)).collect())
+    }
+
+    /// The cache key of a model's row.
+    pub(crate) fn key_of(&self, model: ModelRef<'_>) -> Key {
+        self.row_key(&self.id_of(model))
+    }
+
+    /// The version of a model, [`Version::ZERO`] without one.
+    pub(crate) fn version_of(&self, model: ModelRef<'_>) -> Version {
+        self.ops.version(model).unwrap_or(Version::ZERO)
+    }
+
+    /// The primary key among the values of all columns; `None` if a part of it is not set.
+    pub(crate) fn id_among(&self, values: &[ActiveValue<Value>]) -> Option<ValueTuple> {
+        let parts = self.key_columns.iter();
+        let parts = parts.map(|at| values[*at].clone().into_value());
+        Some(tuple(parts.collect::<Option<_>>()?))
+    }
+
+    /// The cache key of a lookup's index entry; `None` where nothing can be found: NULL is equal
+    /// to no value of a unique column, not even to itself.
+    pub(crate) fn index_key(&self, lookup: usize, values: &[Value]) -> Option<Key> {
+        let lookup = &self.lookups[lookup];
+        if lookup.kind == LookupKind::Unique && values.iter().any(is_null) {
+            return None;
+        }
+        let columns = lookup.columns.iter().zip(values);
+        let values = columns.map(|(column, value)| match (column.normalize, value) {
+            (Some(normalize), Value::String(Some(text))) => Value::from(normalize(text)),
+            (_, value) => value.clone(),
+        });
+        Some(lookup.keys.key(values))
+    }
+
+    /// The values of a lookup's columns in a model.
+    pub(crate) fn lookup_values(&self, lookup: usize, model: ModelRef<'_>) -> Vec<Value> {
+        let columns = self.lookups[lookup].columns.iter();
+        columns
+            .map(|column| self.ops.value(model, column.at))
+            .collect()
+    }
+
+    /// The cache key of the index entry that leads to a model by a lookup.
+    pub(crate) fn index_key_of(&self, lookup: usize, model: ModelRef<'_>) -> Option<Key> {
+        self.index_key(lookup, &self.lookup_values(lookup, model))
+    }
+
+    /// The cache keys of all index entries that lead to a model.
+    pub(crate) fn index_keys_of(&self, model: ModelRef<'_>) -> impl Iterator<Item = Key> {
+        (0..self.lookups.len()).filter_map(move |lookup| self.index_key_of(lookup, model))
+    }
+
+    /// Whether everything that the database calls equal to these values has the same index key.
+    pub(crate) fn index_key_is_exact(&self, lookup: usize, values: &[Value]) -> bool {
+        let columns = self.lookups[lookup].columns.iter().zip(values);
+        let mut exact = columns.map(|(column, value)| {
+            column.normalize.is_some()
+                || is_null(value)
+                || match self.columns[column.at].comparison {
+                    Comparison::Plain => key::spelling_is_exact(value, self.backend),
+                    Comparison::OfItsType => false,
+                    Comparison::Listed => true,
+                }
+        });
+        exact.all(|exact| exact)
+    }
+
+    /// Whether everything that the database calls equal to a primary key has the same cache key.
+    pub(crate) fn row_key_is_exact(&self, id: &ValueTuple) -> bool {
+        let mut values = self.key_columns.iter().zip(id.iter());
+        values.all(|(at, value)| {
+            self.columns[*at].comparison != Comparison::OfItsType
+                && key::spelling_is_exact(value, self.backend)
+        })
+    }
+
+    /// Appends the list of primary keys of an index entry.
+    pub(crate) fn encode_keys(
+        &self,
+        keys: &[ValueTuple],
+        entry: &mut RowEncoder,
+    ) -> Result<(), RowError> {
+        self.ops.encode_keys(keys, entry)
+    }
+
+    /// Reads the list of primary keys of an index entry.
+    pub(crate) fn decode_keys(
+        &self,
+        entry: &mut RowDecoder<'_>,
+    ) -> Result<Vec<ValueTuple>, RowError> {
+        self.ops.decode_keys(entry)
+    }
+}
+
+/// What only the entity's type knows.
+struct Parts {
+    name: String,
+    table: TableRef,
+    columns: Vec<Column>,
+    key_columns: Vec<usize>,
+    auto_increment: bool,
+    version: Option<(usize, ArrayType)>,
+    lookups: Vec<(Vec<(usize, Option<fn(&str) -> String>)>, LookupKind)>,
+    select: SelectStatement,
+    returning: ReturningClause,
+    definition: Definition,
+    ops: Box<dyn EntityOps>,
+}
+
+impl Parts {
+    fn assemble(self, namespace: &str, backend: DbBackend) -> Entity {
+        let name = match self.definition.options.name {
+            Some(name) => name.to_owned(),
+            None => self.name,
+        };
+        let keys = KeySpace::new(namespace, &name);
+        let lookup = |(columns, kind): (Vec<(usize, _)>, _)| {
+            let names = columns.iter().map(|(at, _)| &self.columns[*at].name);
+            let names: Vec<_> = names.map(|name| name.inner()).collect();
+            Lookup {
+                keys: keys.lookup(names.iter().map(|name| &**name)),
+                columns: columns
+                    .into_iter()
+                    .map(|(at, normalize)| LookupColumn { at, normalize })
+                    .collect(),
+                kind,
+            }
+        };
+        Entity {
+            lookups: self.lookups.into_iter().map(lookup).collect(),
+            version: self.version.map(|(at, value_type)| VersionColumn {
+                at,
+                first: first_version(&value_type),
+            }),
+            name,
+            keys,
+            backend,
+            ops: self.ops,
+            table: self.table,
+            columns: self.columns,
+            key_columns: self.key_columns,
+            auto_increment: self.auto_increment,
+            definition: self.definition,
+            select: self.select,
+            returning: self.returning,
+            stats: Arc::default(),
+        }
+    }
+}
+
+impl Comparison {
+    fn of(column: &ColumnType) -> Self {
+        match column {
+            ColumnType::Char(_) | ColumnType::Custom(_) => Self::OfItsType,
+            ColumnType::Enum { .. } => Self::Listed,
+            _ => Self::Plain,
+        }
+    }
+}
+
+fn table_name(schema: Option<&str>, table: &str) -> String {
+    match schema {
+        Some(schema) => format!("{schema}.{table}"),
+        None => table.to_owned(),
+    }
+}
+
+/// 1, as whichever integer the version column is; `VersionField` admits no other type.
+fn first_version(value_type: &ArrayType) -> Value {
+    match value_type {
+        ArrayType::SmallInt => Value::SmallInt(Some(1)),
+        ArrayType::Int => Value::Int(Some(1)),
+        ArrayType::Unsigned => Value::Unsigned(Some(1)),
+        ArrayType::BigUnsigned => Value::BigUnsigned(Some(1)),
+        _ => Value::BigInt(Some(1)),
+    }
+}
+
+fn tuple(values: Vec<Value>) -> ValueTuple {
+    match <[Value; 1]>::try_from(values) {
+        Ok([one]) => ValueTuple::One(one),
+        Err(values) => match <[Value; 2]>::try_from(values) {
+            Ok([one, two]) => ValueTuple::Two(one, two),
+            Err(values) => match <[Value; 3]>::try_from(values) {
+                Ok([one, two, three]) => ValueTuple::Three(one, two, three),
+                Err(values) => ValueTuple::Many(values),
+            },
+        },
+    }
+}
+
+pub(crate) fn is_null(value: &Value) -> bool {
+    *value == value.as_null()
+}
+
+impl fmt::Debug for Entity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entity")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,118 @@
+//! The journal: what a write, or a transaction, has changed, by cache key.
+//!
+//! Invariants:
+//! - A key is noted before the statement that changes it is sent, so that a statement whose answer
+//!   is lost is published all the same.
+//!
+//! Does not tell the cache.
+
+use std::{
+    collections::{HashMap, HashSet, hash_map::Entry},
+    sync::Arc,
+};
+
+use sea_orm::sea_query::ValueTuple;
+
+use crate::{
+    entity::Entity,
+    policy::OnCacheFailure,
+    protocol::{Key, Version, state::Value},
+    telemetry::EntityStats,
+};
+
+/// What a write, or a transaction, has changed, by cache key.
+#[derive(Clone, Default)]
+pub(crate) struct Journal {
+    pub(crate) keys: HashMap<Key, Change>,
+    /// Rows that statements of the user's own have changed. They are read before the COMMIT, to
+    /// invalidate the index entries that lead to them.
+    pub(crate) unread: HashMap<Key, UnreadRow>,
+    /// Key prefixes of entities any row of which may have changed.
+    pub(crate) entities: HashSet<Arc<str>>,
+}
+
+/// A row that is to be read.
+#[derive(Clone)]
+pub(crate) struct UnreadRow {
+    pub(crate) entity: Arc<Entity>,
+    pub(crate) id: ValueTuple,
+    /// The change of each index entry that leads to it.
+    pub(crate) index_change: Change,
+}
+
+/// What is to be published of one key.
+#[derive(Clone)]
+pub(crate) struct Change {
+    /// What every key of the entity starts with.
+    pub(crate) prefix: Arc<str>,
+    pub(crate) stats: Arc<EntityStats>,
+    pub(crate) on_failure: OnCacheFailure,
+    /// Whether the key is that of an index entry rather than of a row.
+    pub(crate) of_index: bool,
+    /// How many statements wrote it.
+    pub(crate) writes: u64,
+    /// Nothing below may be stored.
+    pub(crate) floor: Version,
+    /// Statements of the user's own may change the row, so that no row may be stored.
+    pub(crate) raw: bool,
+    /// The row as it was last written, if it may be stored.
+    pub(crate) put: Option<Put>,
+}
+
+/// A row to be stored.
+#[derive(Clone)]
+pub(crate) struct Put {
+    pub(crate) version: Version,
+    pub(crate) inserted: bool,
+    pub(crate) value: Value,
+}
+
+impl Change {
+    /// Adds what came later.
+    pub(crate) fn absorb(&mut self, later: Self) {
+        self.writes += later.writes;
+        self.floor = self.floor.max(later.floor);
+        self.raw |= later.raw;
+        self.put = later.put.filter(|_| !self.raw);
+    }
+
+    /// The version below which nothing may be stored once it is published.
+    pub(crate) fn known(&self) -> Version {
+        self.put
+            .as_ref()
+            .map_or(self.floor, |put| put.version.max(self.floor))
+    }
+}
+
+impl Journal {
+    /// Adds what came later.
+    pub(crate) fn note(&mut self, key: Key, later: Change) {
+        match self.keys.entry(key) {
+            Entry::Occupied(mut earlier) => earlier.get_mut().absorb(later),
+            Entry::Vacant(vacant) => {
+                vacant.insert(later);
+            }
+        }
+    }
+
+    /// Adds what a savepoint is about to keep: nothing of it is put yet, and nothing was written.
+    pub(crate) fn forewarn(&mut self, nested: &Self) {
+        for (key, change) in &nested.keys {
+            let warning = Change {
+                put: None,
+                writes: 0,
+                ..change.clone()
+            };
+            self.note(key.clone(), warning);
+        }
+        self.unread.extend(nested.unread.clone());
+        self.entities.extend(nested.entities.iter().cloned());
+    }
+
+    /// Adds what a savepoint has kept.
+    pub(crate) fn absorb(&mut self, nested: Self) {
+        for (key, change) in nested.keys {
+            self.note(key, change);
+        }
+    }
+}

@@ -1,0 +1,372 @@
+//! One question, step by step: what the shared tier says of it, its load from the database, and
+//! how the load is stored. The [pipeline](super::pipeline) puts the steps in order.
+//!
+//! Invariants:
+//! - What is kept near is stamped before the shared tier is asked.
+//!
+//! Does not decide which step comes next.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::{
+    audit::Auditor,
+    batch::{Load, Missed},
+    lease::{LeaseGuard, LeaseReply, Leases},
+    load_limit::LoadLimit,
+    loader::Loader,
+    near::Near,
+    question::{By, Question, Rows},
+    repair::Repairs,
+    seen::{Freshness, Seen, judge},
+    select::Selects,
+    single_flight::SingleFlight,
+    store::to_store,
+};
+use crate::{
+    cached::Row,
+    config::ReadPolicy,
+    context::EntityContext,
+    entity::ops::NearRows,
+    error::ReadError,
+    near::Stamp,
+    protocol::{
+        Entry, Key, MissReason, Timestamp,
+        state::{Filled, Want},
+    },
+    session::Scope,
+    telemetry::EntityStats,
+    tier::Held,
+};
+
+/// The rows that answer a question, or why there is no answer.
+pub(crate) type Answer = Result<Rows, ReadError>;
+
+/// The reads of one entity.
+pub(crate) struct Reader {
+    pub(crate) context: Arc<EntityContext>,
+    pub(super) near: Near,
+    pub(super) leases: Leases,
+    pub(super) selects: Arc<Selects>,
+    pub(super) flights: SingleFlight<Answer>,
+    loader: Arc<Loader>,
+    auditor: Arc<Auditor>,
+    /// Keys that a background task reloads.
+    refreshing: Mutex<HashSet<Key>>,
+}
+
+impl Reader {
+    pub(crate) fn new(
+        context: &Arc<EntityContext>,
+        near: Option<Arc<dyn NearRows>>,
+        limit: &Arc<LoadLimit>,
+        auditor: &Arc<Auditor>,
+    ) -> Self {
+        let selects = Arc::new(Selects::new(context, limit));
+        Self {
+            context: Arc::clone(context),
+            near: Near::new(near),
+            leases: Leases::new(&context.shared, &context.entity.stats),
+            flights: SingleFlight::new(),
+            loader: Arc::new(Loader::new(&selects)),
+            selects,
+            auditor: Arc::clone(auditor),
+            refreshing: Mutex::default(),
+        }
+    }
+
+    pub(super) fn stats(&self) -> &EntityStats {
+        &self.context.entity.stats
+    }
+
+    /// Whether the cache may be asked for this key: no invalidation of it is queued.
+    pub(super) fn trusts(&self, key: &Key) -> bool {
+        !self.context.shared.queue.contains(key)
+    }
+
+    /// What the shared tier says of a question.
+    pub(super) async fn look(&self, question: &Question, policy: &ReadPolicy) -> Seen {
+        let stamp = self.stamp(question);
+        let tier = &self.context.shared.tier;
+        let held = tier.get(&question.key).await;
+        self.see(question, policy, held.as_ref().ok(), stamp, tier.now())
+    }
+
+    /// To be taken before the tier is asked.
+    pub(super) fn stamp(&self, question: &Question) -> Option<Stamp> {
+        match &question.by {
+            By::Id(_) => self.near.stamp(&question.key),
+            By::Lookup { .. } => None,
+        }
+    }
+
+    /// What it means that the shared tier holds this, or gave no answer; a row is kept near. It is
+    /// `now` by the tier's clock.
+    pub(super) fn see(
+        &self,
+        question: &Question,
+        policy: &ReadPolicy,
+        held: Option<&Held>,
+        stamp: Option<Stamp>,
+        now: Timestamp,
+    ) -> Seen {
+        let entry = match held {
+            Some(Held::Entry(entry)) => entry,
+            Some(Held::Nothing) => return Seen::Miss(MissReason::Nothing),
+            Some(Held::Foreign) => return Seen::Miss(MissReason::Corrupt),
+            None => return Seen::Unknown,
+        };
+        let seen = self.judge(question, policy, entry, now);
+        if let (Some(_), By::Id(id), Seen::Rows(rows, _)) = (stamp, &question.by, &seen) {
+            // Its life near counts from now: the rows of a batch are decoded one after the other.
+            let now = self.context.shared.tier.now();
+            self.near.keep_seen(id, stamp, entry, rows, now);
+        }
+        seen
+    }
+
+    /// What an entry says of a question; a row that is served may be audited.
+    pub(super) fn judge(
+        &self,
+        question: &Question,
+        policy: &ReadPolicy,
+        entry: &Entry,
+        now: Timestamp,
+    ) -> Seen {
+        let seen = judge(&self.context, question, policy, entry, now);
+        if let (By::Id(id), Seen::Rows(..)) = (&question.by, &seen) {
+            self.auditor
+                .audit(&self.context, id, &question.key, policy, entry);
+        }
+        seen
+    }
+
+    /// Counts an answer that the cache gave.
+    pub(super) fn count_hit(&self, rows: &Rows, freshness: Freshness) {
+        let stats = self.stats();
+        match freshness {
+            Freshness::Stale => stats.stale_hits.add(1),
+            Freshness::Fresh | Freshness::Early => stats.shared_hits.add(1),
+        }
+        if rows.as_slice().is_empty() {
+            stats.absent_hits.add(1);
+        }
+    }
+
+    /// Counts an index entry that leads to so many rows; they are counted themselves, none is an
+    /// absence.
+    pub(super) fn count_index_hit(&self, rows: usize) {
+        self.stats().index_hits.add(1);
+        if rows == 0 {
+            self.count_hit(&Rows::None, Freshness::Fresh);
+        }
+    }
+
+    /// Counts a question that the cache could not answer, and why.
+    pub(super) fn count_miss(&self, by: &By, reason: MissReason) {
+        let stats = self.stats();
+        stats.misses.add(1);
+        match reason {
+            MissReason::Writing => stats.misses_writing.add(1),
+            MissReason::OtherSchema => stats.misses_other_schema.add(1),
+            MissReason::Corrupt => stats.misses_corrupt.add(1),
+            _ => {}
+        }
+        if let By::Lookup { .. } = by {
+            stats.index_misses.add(1);
+        }
+    }
+
+    /// Asks the database, when it is this load's turn.
+    pub(super) async fn select(&self, scope: &Scope, question: &Question) -> Answer {
+        match (&question.by, scope) {
+            (By::Id(id), Scope::Pool) => {
+                let row = self.loader.load(id.clone(), question.key.clone()).await?;
+                Ok(row.into_iter().collect())
+            }
+            (By::Id(id), Scope::Transaction(_)) => {
+                let row = self.selects.by_id(scope, id).await?;
+                Ok(row.into_iter().collect())
+            }
+            (By::Lookup { lookup, values }, _) => {
+                let values = [values.clone()];
+                let rows = self.selects.by_lookup(scope, *lookup, &values).await?;
+                Ok(rows.into_iter().collect())
+            }
+        }
+    }
+
+    /// Asks the database all questions at once; the answers are under the keys of their rows.
+    pub(super) async fn select_each(
+        &self,
+        scope: &Scope,
+        questions: Vec<&Question>,
+    ) -> Result<HashMap<Key, Rows>, ReadError> {
+        let selects = &self.selects;
+        let rows = match questions.first().map(|question| &question.by) {
+            None => return Ok(HashMap::new()),
+            Some(By::Id(_)) => {
+                let ids = questions.iter().filter_map(|question| match &question.by {
+                    By::Id(id) => Some(id.clone()),
+                    By::Lookup { .. } => None,
+                });
+                selects.by_ids(scope, ids.collect()).await?
+            }
+            Some(By::Lookup { lookup, .. }) => {
+                let values = questions.iter().filter_map(|question| match &question.by {
+                    By::Lookup { values, .. } => Some(values.clone()),
+                    By::Id(_) => None,
+                });
+                let values: Vec<_> = values.collect();
+                selects.by_lookup(scope, *lookup, &values).await?
+            }
+        };
+        let entity = &self.context.entity;
+        let mut found: HashMap<Key, Rows> = HashMap::with_capacity(rows.len());
+        for row in rows {
+            if let Some(key) = questions[0].by.key_of(entity, &row) {
+                found.entry(key).or_default().push(row);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Asks, once, for the right to load an answer.
+    pub(super) async fn acquire(
+        &self,
+        scope: &Scope,
+        policy: &ReadPolicy,
+        missed: &Missed,
+    ) -> Load {
+        let Missed { question, want, .. } = missed;
+        if policy.fresh {
+            return Load::Mine(match scope.is_transaction() {
+                true => None,
+                // Also of a key whose invalidation is queued: this repairs it.
+                false => self.leases.acquire_fresh(&question.key).await,
+            });
+        }
+        let Some(want) = *want else {
+            return Load::Mine(None);
+        };
+        match self.leases.request(&question.key, want).await {
+            LeaseReply::Granted(guard) => Load::Mine(Some(guard)),
+            LeaseReply::Hit(entry) => {
+                let now = self.context.shared.tier.now();
+                match self.judge(question, policy, &entry, now) {
+                    Seen::Rows(rows, _) => Load::Known(rows),
+                    Seen::Index(..) | Seen::Miss(_) | Seen::Unknown => Load::Others,
+                }
+            }
+            LeaseReply::Wait => Load::Others,
+            LeaseReply::Blocked | LeaseReply::Unknown => Load::Mine(None),
+        }
+    }
+
+    /// What to tell the cache after rows were read past it.
+    pub(super) fn repairs<'a>(&'a self, policy: &'a ReadPolicy) -> Repairs<'a> {
+        Repairs {
+            context: &self.context,
+            leases: &self.leases,
+            policy,
+            near: self.near.is_on(),
+        }
+    }
+}
+
+/// A question outside a transaction, and how to answer it.
+#[derive(Clone)]
+pub(crate) struct Query {
+    pub(crate) reader: Arc<Reader>,
+    pub(crate) policy: ReadPolicy,
+    pub(crate) question: Question,
+}
+
+impl Query {
+    /// Asks the database.
+    pub(super) async fn select(&self) -> Answer {
+        self.reader.select(&Scope::Pool, &self.question).await
+    }
+
+    /// Loads the answer under a granted lease, shows it to `show`, and stores it.
+    pub(super) async fn load(&self, guard: LeaseGuard, show: impl FnOnce(&Answer)) -> Answer {
+        let began = Instant::now();
+        let answer = self.select().await;
+        let cost_ms = load_cost_ms(began);
+        show(&answer);
+        self.store(guard, answer.as_ref().ok(), cost_ms).await;
+        answer
+    }
+
+    /// The rows that an index entry leads to, if they are as many as it says and all of them match.
+    pub(super) fn matching(&self, mut rows: Vec<Row>, expected: usize) -> Option<Rows> {
+        let (entity, key) = (&self.reader.context.entity, Some(&self.question.key));
+        rows.retain(|row| self.question.by.key_of(entity, row).as_ref() == key);
+        if rows.len() < expected {
+            self.reader.stats().index_outdated.add(1);
+            return None;
+        }
+        Some(rows.into_iter().collect())
+    }
+
+    /// Ends a load with what it found, `None` if it failed: stores it in the shared tier, if its
+    /// lease still stands, and then keeps it near.
+    pub(super) async fn store(&self, guard: LeaseGuard, rows: Option<&Rows>, load_cost_ms: u32) {
+        let Self {
+            reader,
+            policy,
+            question,
+        } = self;
+        let stamp = reader.stamp(question);
+        let found =
+            rows.map(|rows| to_store(&reader.context, question, policy, rows, load_cost_ms));
+        let stored = found.as_ref().and_then(|found| found.value());
+        let stored = stored.map(|value| (value.payload.len(), value.fresh_ms));
+        let filled = reader.leases.settle(guard, found, policy.fresh).await;
+        if let (Some(Filled::Stored), Some(rows), Some((bytes, fresh_ms)), By::Id(id)) =
+            (filled, rows, stored, &question.by)
+        {
+            reader.near.keep_stored(id, stamp, rows, bytes, fresh_ms);
+        }
+    }
+
+    /// Reloads the answer in the background, unless this process already does.
+    pub(super) fn refresh_behind(self) {
+        let key = self.question.key.clone();
+        if !self.reader.refreshing.lock().insert(key) {
+            return;
+        }
+        let tasks = self.reader.context.shared.tasks.clone();
+        tasks.spawn(async move {
+            let _done = Refreshing(&self);
+            let leases = &self.reader.leases;
+            let reply = leases.request(&self.question.key, Want::Refresh).await;
+            if let LeaseReply::Granted(guard) = reply {
+                self.reader.stats().refreshes.add(1);
+                // A failure is counted, and the next reader tries again.
+                let _ = self.load(guard, |_| {}).await;
+            }
+        });
+    }
+}
+
+/// Takes a key off the list of background refreshes, however the refresh ended.
+struct Refreshing<'a>(&'a Query);
+
+impl Drop for Refreshing<'_> {
+    fn drop(&mut self) {
+        let Query {
+            reader, question, ..
+        } = self.0;
+        reader.refreshing.lock().remove(&question.key);
+    }
+}
+
+pub(super) fn load_cost_ms(began: Instant) -> u32 {
+    u32::try_from(began.elapsed().as_millis()).unwrap_or(u32::MAX)
+}

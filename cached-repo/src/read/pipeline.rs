@@ -1,0 +1,491 @@
+//! The order of the steps, for one question and for many; see [`super`] for the picture.
+//!
+//! Does not know how a step is done.
+
+use std::{mem, sync::Arc};
+
+use futures_util::future::{BoxFuture, try_join_all};
+use sea_orm::sea_query::{Value, ValueTuple};
+use tokio::time::Instant;
+
+use super::{
+    batch::{Batch, Load, Missed, Place},
+    lease::Acquired,
+    load::{Answer, Query, Reader, load_cost_ms},
+    question::{By, Question, Rows},
+    seen::{Freshness, Seen, wanted},
+    select::MAX_KEYS_PER_STATEMENT,
+    single_flight::{Lost, Turn, Waiters},
+};
+use crate::{
+    cached::Row,
+    config::ReadPolicy,
+    error::ReadError,
+    protocol::{Entry, Key, state::Want},
+    session::Scope,
+    tier::each,
+};
+
+/// How a repository reads.
+#[derive(Clone, Copy)]
+pub(crate) struct Read<'a> {
+    pub(crate) reader: &'a Arc<Reader>,
+    pub(crate) scope: &'a Scope,
+    pub(crate) policy: ReadPolicy,
+}
+
+/// What to do about a question after the shared tier was asked.
+enum Next {
+    Serve(Rows),
+    /// Load the answer, and ask the tier for this.
+    Load(Want),
+    /// Load the answer past the cache.
+    Bypass,
+}
+
+impl Next {
+    fn want(self) -> Option<Want> {
+        match self {
+            Self::Load(want) => Some(want),
+            Self::Serve(_) | Self::Bypass => None,
+        }
+    }
+}
+
+impl<'a> Read<'a> {
+    /// Answers a question from the nearest place behind the near cache that may be trusted. What
+    /// only a load needs is boxed: neither a hit nor the caller's future carries it.
+    pub(crate) async fn find(self, question: Question) -> Answer {
+        let reader = self.reader;
+        if self.scope.is_transaction() {
+            // It sees its own writes, and its loads are nobody else's.
+            reader.stats().bypasses.add(1);
+            return Box::pin(reader.select(self.scope, &question)).await;
+        }
+        if self.policy.fresh {
+            // Also a key whose invalidation is queued: that one may have reached the cache already,
+            // before what this call is to show.
+            return Box::pin(find_fresh(self.query(question))).await;
+        }
+        if !reader.trusts(&question.key) {
+            reader.stats().bypasses.add(1);
+            return Box::pin(join(self.query(question), None)).await;
+        }
+        match reader.look(&question, &self.policy).await {
+            Seen::Rows(rows, freshness) => {
+                reader.count_hit(&rows, freshness);
+                if freshness.wants_reload() {
+                    self.query(question).refresh_behind();
+                }
+                Ok(rows)
+            }
+            seen => Box::pin(self.find_behind(question, seen)).await,
+        }
+    }
+
+    /// Answers a question that the shared tier did not.
+    async fn find_behind(self, question: Question, seen: Seen) -> Answer {
+        let query = self.query(question);
+        match serve(&query, seen).await? {
+            Next::Serve(rows) => Ok(rows),
+            next => join(query, next.want()).await,
+        }
+    }
+
+    /// The rows with these primary keys, in their order; a key may be there several times.
+    pub(crate) async fn find_by_ids(self, ids: Vec<ValueTuple>) -> Result<Vec<Rows>, ReadError> {
+        let may_be_near =
+            self.policy.near && !self.scope.is_transaction() && self.reader.near.is_on();
+        let entity = &self.reader.context.entity;
+        let mut batch = Batch::with_capacity(ids.len());
+        let mut order = Vec::with_capacity(ids.len());
+        for id in ids {
+            let key = entity.row_key(&id);
+            if may_be_near
+                && self.reader.trusts(&key)
+                && let Some(row) = self.reader.near.get(&id)
+            {
+                self.reader.stats().near_hits.add(1);
+                self.reader
+                    .stats()
+                    .absent_hits
+                    .add(u64::from(row.is_none()));
+                order.push(Place::Near(row));
+                continue;
+            }
+            order.push(Place::At(batch.add(key, By::Id(id))));
+        }
+        let each_once = order.len() == batch.keys.len();
+        let rows = self.find_each(batch).await?;
+        if each_once {
+            return Ok(rows);
+        }
+        let row = |place| match place {
+            Place::Near(row) => row.into_iter().collect(),
+            Place::At(at) => rows[at].clone(),
+        };
+        Ok(order.into_iter().map(row).collect())
+    }
+
+    /// The rows that a lookup finds by each of these values, in their order.
+    pub(crate) async fn find_by_lookup(
+        self,
+        lookup: usize,
+        values: Vec<Vec<Value>>,
+    ) -> Result<Vec<Rows>, ReadError> {
+        let entity = &self.reader.context.entity;
+        let mut batch = Batch::with_capacity(values.len());
+        let mut order = Vec::with_capacity(values.len());
+        for values in values {
+            let question = Question::lookup(entity, lookup, values);
+            order.push(question.map(|Question { key, by }| batch.add(key, by)));
+        }
+        let rows = self.find_each(batch).await?;
+        let rows = order
+            .into_iter()
+            .map(|at| at.map_or(Rows::None, |at| rows[at].clone()));
+        Ok(rows.collect())
+    }
+
+    /// Answers questions of one kind that differ, but for those that share a fingerprint.
+    async fn find_each(self, batch: Batch) -> Result<Vec<Rows>, ReadError> {
+        let mut answers: Vec<Rows> = Vec::with_capacity(batch.keys.len());
+        let mut missed = self.look_each(batch, &mut answers).await?;
+        // A statement's worth at a time: a lease for more would lapse before its load is stored.
+        while !missed.is_empty() {
+            let later = missed.split_off(missed.len().min(MAX_KEYS_PER_STATEMENT));
+            let portion = mem::replace(&mut missed, later);
+            self.load_each(portion, &mut answers).await?;
+        }
+        Ok(answers)
+    }
+
+    /// What the cache answers, each in its place, and the questions that it does not.
+    async fn look_each(
+        self,
+        batch: Batch,
+        answers: &mut Vec<Rows>,
+    ) -> Result<Vec<Missed>, ReadError> {
+        let Batch { keys, by, .. } = batch;
+        let reader = self.reader;
+        let tier = &reader.context.shared.tier;
+        let trusted = |key: &Key| !self.scope.is_transaction() && reader.trusts(key);
+        // Asked before the tier: an invalidation that has left the queue when the tier answers may
+        // have been queued when it looked.
+        let trusted: Vec<bool> = keys.iter().map(trusted).collect();
+        let mut missed = Vec::new();
+        if self.policy.fresh || !trusted.contains(&true) {
+            reader.stats().bypasses.add(keys.len() as u64);
+            answers.resize_with(keys.len(), Rows::default);
+            let questions = keys.into_iter().zip(by).enumerate();
+            missed.extend(questions.map(|(at, (key, by))| Missed {
+                question: Question { key, by },
+                at,
+                want: None,
+            }));
+            return Ok(missed);
+        }
+        let stamps: Vec<_> = match by.first() {
+            Some(By::Id(_)) if reader.near.is_on() => {
+                keys.iter().map(|key| reader.near.stamp(key)).collect()
+            }
+            _ => Vec::new(),
+        };
+        // Kept until all rows are read: freed in between, the values would leave gaps of which the
+        // allocator would have to make the rows.
+        let held = tier.get_many(&keys).await.ok();
+        // Once for all of them, since reading the clock takes time too.
+        let now = tier.now();
+        let mut indexed = Vec::new();
+        for (at, (key, by)) in keys.into_iter().zip(by).enumerate() {
+            let question = Question { key, by };
+            let held = held.as_ref().filter(|_| trusted[at]).map(|held| &held[at]);
+            let stamp = stamps.get(at).copied().flatten();
+            match reader.see(&question, &self.policy, held, stamp, now) {
+                Seen::Rows(rows, freshness) => {
+                    reader.count_hit(&rows, freshness);
+                    if freshness.wants_reload() {
+                        self.query(question).refresh_behind();
+                    }
+                    answers.push(rows);
+                }
+                Seen::Index(ids, freshness) => {
+                    reader.count_index_hit(ids.len());
+                    answers.push(Rows::None);
+                    indexed.push((at, question, ids, freshness));
+                }
+                Seen::Miss(reason) => {
+                    reader.count_miss(&question.by, reason);
+                    answers.push(Rows::None);
+                    let want = Some(wanted(reason));
+                    missed.push(Missed { question, at, want });
+                }
+                Seen::Unknown => {
+                    reader.stats().bypasses.add(1);
+                    answers.push(Rows::None);
+                    let want = None;
+                    missed.push(Missed { question, at, want });
+                }
+            }
+        }
+        if !indexed.is_empty() {
+            self.follow_each(indexed, answers, &mut missed).await?;
+        }
+        Ok(missed)
+    }
+
+    /// Follows index entries to their rows, all at once.
+    async fn follow_each(
+        self,
+        indexed: Vec<(usize, Question, Vec<ValueTuple>, Freshness)>,
+        answers: &mut [Rows],
+        missed: &mut Vec<Missed>,
+    ) -> Result<(), ReadError> {
+        let ids = indexed.iter().flat_map(|(_, _, ids, _)| ids).cloned();
+        let rows = rows_of(self, ids.collect()).await?;
+        let mut rows = rows.into_iter();
+        for (at, question, ids, freshness) in indexed {
+            let found = rows.by_ref().take(ids.len()).filter_map(Rows::into_one);
+            let query = self.query(question);
+            match query.matching(found.collect(), ids.len()) {
+                Some(rows) => {
+                    answers[at] = rows;
+                    if freshness.wants_reload() {
+                        query.refresh_behind();
+                    }
+                }
+                None => missed.push(Missed {
+                    question: query.question,
+                    at,
+                    want: Some(Want::Refresh),
+                }),
+            }
+        }
+        Ok(())
+    }
+
+    /// Loads what the cache does not answer: with one statement what this reader gets a lease for
+    /// and what is read past the cache; then what other readers load is waited for.
+    async fn load_each(self, missed: Vec<Missed>, answers: &mut [Rows]) -> Result<(), ReadError> {
+        let inside = self.scope.is_transaction();
+        let kind = missed[0].question.by.clone();
+        let loads = each(
+            missed
+                .iter()
+                .map(|missed| self.reader.acquire(self.scope, &self.policy, missed)),
+        )
+        .await;
+        let began = Instant::now();
+        let (mut mine, mut awaited) = (Vec::new(), Vec::new());
+        for (missed, load) in missed.into_iter().zip(loads) {
+            match load {
+                Load::Known(rows) => answers[missed.at] = rows,
+                Load::Mine(guard) => mine.push((missed, guard)),
+                Load::Others => awaited.push(missed),
+            }
+        }
+        let questions = mine.iter().map(|(missed, _)| &missed.question);
+        let found = self
+            .reader
+            .select_each(self.scope, questions.collect())
+            .await?;
+        let cost_ms = load_cost_ms(began);
+        let stored = mine.into_iter().map(async |(missed, guard)| {
+            let Missed { question, at, .. } = missed;
+            let rows = match found.get(&question.key) {
+                Some(rows) => rows.clone(),
+                // The database may call equal what is spelt otherwise.
+                None if !question.by.is_exact(&self.reader.context.entity) => {
+                    self.reader.select(self.scope, &question).await?
+                }
+                None => Rows::None,
+            };
+            match guard {
+                Some(guard) => {
+                    self.query(question)
+                        .store(guard, Some(&rows), cost_ms)
+                        .await
+                }
+                None if self.policy.fresh && !inside => {
+                    self.reader.leases.announce(&question.key).await;
+                }
+                None => {}
+            }
+            Ok((at, rows))
+        });
+        for stored in each(stored).await {
+            let (at, rows) = stored?;
+            answers[at] = rows;
+        }
+        if self.policy.fresh && !inside {
+            let rows: Vec<Row> = answers.iter().flat_map(Rows::as_slice).cloned().collect();
+            self.reader.repairs(&self.policy).after(&kind, &rows).await;
+        }
+        let awaited = awaited.into_iter().map(async |missed| {
+            let Missed { question, at, want } = missed;
+            Ok((at, join(self.query(question), want).await?))
+        });
+        for (at, rows) in try_join_all(awaited).await? {
+            answers[at] = rows;
+        }
+        Ok(())
+    }
+
+    fn query(&self, question: Question) -> Query {
+        Query {
+            reader: Arc::clone(self.reader),
+            policy: self.policy,
+            question,
+        }
+    }
+}
+
+/// Asks the database whatever the cache holds, and repairs the cache.
+async fn find_fresh(query: Query) -> Answer {
+    let Query {
+        reader,
+        policy,
+        question,
+    } = &query;
+    let answer = match reader.leases.acquire_fresh(&question.key).await {
+        Some(guard) => query.load(guard, |_| {}).await,
+        None => {
+            let answer = query.select().await;
+            reader.leases.announce(&question.key).await;
+            answer
+        }
+    };
+    if let Ok(rows) = &answer {
+        let repairs = reader.repairs(policy);
+        repairs.after(&question.by, rows.as_slice()).await;
+    }
+    answer
+}
+
+/// Serves what was seen, or says what to do about it; counts either.
+async fn serve(query: &Query, seen: Seen) -> Result<Next, ReadError> {
+    let reader = &query.reader;
+    Ok(match seen {
+        Seen::Rows(rows, freshness) => {
+            reader.count_hit(&rows, freshness);
+            Next::Serve(rows)
+        }
+        Seen::Index(ids, freshness) => {
+            reader.count_index_hit(ids.len());
+            match follow(query, ids).await? {
+                Some(rows) => {
+                    if freshness.wants_reload() {
+                        query.clone().refresh_behind();
+                    }
+                    Next::Serve(rows)
+                }
+                None => Next::Load(Want::Refresh),
+            }
+        }
+        Seen::Miss(reason) => {
+            reader.count_miss(&query.question.by, reason);
+            Next::Load(wanted(reason))
+        }
+        Seen::Unknown => {
+            reader.stats().bypasses.add(1);
+            Next::Bypass
+        }
+    })
+}
+
+/// The rows that an index entry leads to; `None` if one of them is gone or no longer matches.
+async fn follow(query: &Query, ids: Vec<ValueTuple>) -> Result<Option<Rows>, ReadError> {
+    let read = Read {
+        reader: &query.reader,
+        scope: &Scope::Pool,
+        policy: query.policy,
+    };
+    let expected = ids.len();
+    let rows = rows_of(read, ids).await?;
+    let rows = rows.into_iter().filter_map(Rows::into_one).collect();
+    Ok(query.matching(rows, expected))
+}
+
+/// The rows with these primary keys. Where the pipeline calls itself, its future has a name.
+fn rows_of(read: Read<'_>, ids: Vec<ValueTuple>) -> BoxFuture<'_, Result<Vec<Rows>, ReadError>> {
+    Box::pin(read.find_by_ids(ids))
+}
+
+/// Shares a load with everyone who asks the same; without a `want`, past the cache.
+async fn join(query: Query, want: Option<Want>) -> Answer {
+    let reader = Arc::clone(&query.reader);
+    let key = query.question.key.clone();
+    let load = move |turn, waiters| fly(query.clone(), turn, want, waiters);
+    match reader
+        .flights
+        .join(&key, &reader.context.shared.tasks, load)
+        .await
+    {
+        Ok(answer) => answer,
+        Err(Lost) => Err(reader.context.load_aborted()),
+    }
+}
+
+/// One flight: gets the answer for everyone who waits.
+async fn fly(query: Query, turn: Turn, mut want: Option<Want>, waiters: Waiters<Answer>) {
+    let Query {
+        reader,
+        policy,
+        question,
+    } = &query;
+    if turn == Turn::Following {
+        reader.stats().joined.add(waiters.count());
+    }
+    if !reader.trusts(&question.key) {
+        want = None;
+    } else if turn == Turn::Following {
+        want = match reader.look(question, policy).await {
+            // Not everyone who waits need accept it; who does was served before.
+            Seen::Rows(_, Freshness::Stale) | Seen::Index(_, Freshness::Stale) => {
+                Some(Want::Refresh)
+            }
+            Seen::Rows(rows, _) => return waiters.resolve(Ok(rows)),
+            Seen::Index(ids, _) => match follow(&query, ids).await.transpose() {
+                Some(answer) => return waiters.resolve(answer),
+                None => Some(Want::Refresh),
+            },
+            Seen::Miss(reason) => Some(wanted(reason)),
+            Seen::Unknown => None,
+        }
+    }
+    // A tier that did not answer is not asked for a lease: that would cost another time-out.
+    let Some(want) = want else {
+        return waiters.resolve(query.select().await);
+    };
+    let accept = |entry: &Entry| {
+        let now = reader.context.shared.tier.now();
+        match reader.judge(question, policy, entry, now) {
+            Seen::Rows(rows, _) => Some(Known::Rows(rows)),
+            Seen::Index(ids, _) => Some(Known::Index(ids)),
+            Seen::Miss(_) | Seen::Unknown => None,
+        }
+    };
+    match reader.leases.acquire(&question.key, want, accept).await {
+        Acquired::Lease(guard) => {
+            // The waiters get the answer before the cache does.
+            let show = |answer: &Answer| waiters.resolve(answer.clone());
+            // Everyone has the answer by then.
+            let _ = query.load(guard, show).await;
+        }
+        Acquired::Known(Known::Rows(rows)) => waiters.resolve(Ok(rows)),
+        Acquired::Known(Known::Index(ids)) => {
+            let answer = match follow(&query, ids).await.transpose() {
+                Some(answer) => answer,
+                None => query.select().await,
+            };
+            waiters.resolve(answer);
+        }
+        Acquired::Nothing => waiters.resolve(query.select().await),
+    }
+}
+
+/// What another process has loaded meanwhile.
+enum Known {
+    Rows(Rows),
+    Index(Vec<ValueTuple>),
+}

@@ -1,0 +1,332 @@
+//! The keys that a write, or a transaction, blocks before its SQL commits, until the cache knows
+//! what became of it.
+//!
+//! Invariants:
+//! - All keys are blocked in one round trip, and told of the outcome in one.
+//! - A row is put only under a block of its own; without one its key is invalidated.
+//! - What the tier does not acknowledge is queued, whatever becomes of the caller.
+//!
+//! Does not run SQL.
+
+use std::{collections::HashSet, mem, sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use crate::{
+    backoff::Backoff,
+    clock::ms,
+    context::Context,
+    invalidation::{Change, EnqueueOnDrop, Invalidation, Journal, Put},
+    policy::OnCacheFailure,
+    protocol::{
+        Key, Token, Version,
+        state::{Block, Blocked, Done, Outcome, Published},
+    },
+    tier::{TierError, each},
+};
+
+const FIRST_BUSY_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_BUSY_PAUSE: Duration = Duration::from_millis(50);
+
+/// The keys that a write, or a transaction, is about to change.
+pub(super) struct BlockSet {
+    shared: Arc<Context>,
+    token: Token,
+    keys: Vec<BlockedKey>,
+    /// Key prefixes of entities any row of which may change.
+    entities: HashSet<Arc<str>>,
+    /// When the first block lapses, at the earliest.
+    deadline: Instant,
+}
+
+struct BlockedKey {
+    key: Key,
+    change: Change,
+    state: BlockState,
+}
+
+/// Whether a key is blocked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum BlockState {
+    /// The tier was not asked.
+    Unasked,
+    Blocked,
+    /// The tier did not answer; it may be.
+    Unknown,
+}
+
+/// Blocks that the tier or the policy refused. Those that were placed are to be released.
+pub(super) enum Refusal {
+    /// More writes are in flight on this key than the tier keeps track of.
+    Contended(Key),
+    /// The tier did not acknowledge a block, and the policy is to refuse.
+    Unavailable(TierError),
+}
+
+impl BlockSet {
+    /// The keys of a journal; none is blocked yet.
+    pub(super) fn new(shared: &Arc<Context>, journal: Journal) -> Self {
+        let keys = journal.keys.into_iter().map(|(key, change)| BlockedKey {
+            key,
+            change,
+            state: BlockState::Unasked,
+        });
+        Self {
+            shared: Arc::clone(shared),
+            token: Token::fresh(),
+            keys: keys.collect(),
+            entities: journal.entities,
+            deadline: Instant::now() + shared.config.block_ttl,
+        }
+    }
+
+    /// By when what it stands for must be committed.
+    pub(super) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// Adds a key, or what became of one that is listed.
+    pub(super) fn note(&mut self, key: Key, change: Change) {
+        match self.keys.iter_mut().find(|blocked| blocked.key == key) {
+            Some(blocked) => blocked.change.absorb(change),
+            None => self.keys.push(BlockedKey {
+                key,
+                change,
+                state: BlockState::Unasked,
+            }),
+        }
+    }
+
+    /// Blocks every key for which that was not tried. A row with too many writers is refused; an
+    /// index entry is shared by many rows, so this waits until its writers are fewer.
+    pub(super) async fn block(&mut self) -> Result<(), Refusal> {
+        let limit = Instant::now() + self.shared.config.block_ttl / 2;
+        let limit = self.deadline.min(limit);
+        let mut backoff = Backoff::new(FIRST_BUSY_PAUSE, LONGEST_BUSY_PAUSE);
+        while let Some(index_key) = self.try_block().await? {
+            if Instant::now() >= limit {
+                return Err(Refusal::Contended(index_key));
+            }
+            backoff.pause().await;
+        }
+        Ok(())
+    }
+
+    /// Blocks what has room for one more writer; gives the key of an index entry that has not.
+    async fn try_block(&mut self) -> Result<Option<Key>, Refusal> {
+        let config = &self.shared.config;
+        let request = Block {
+            token: self.token,
+            block_ms: ms(config.block_ttl),
+            keep_ms: ms(config.tombstone_ttl),
+        };
+        let unasked = self
+            .keys
+            .iter_mut()
+            .filter(|blocked| blocked.state == BlockState::Unasked);
+        let tier = &self.shared.tier;
+        let blocks = unasked.map(async |blocked| {
+            let reply = tier.block(&blocked.key, request).await;
+            blocked.state = match &reply {
+                Ok(Blocked::Held) => BlockState::Blocked,
+                Ok(Blocked::Busy) => BlockState::Unasked,
+                // Nothing was sent, or it may have arrived.
+                Err(_) => BlockState::Unknown,
+            };
+            match reply {
+                Ok(Blocked::Held) => Ok(None),
+                Ok(Blocked::Busy) if blocked.change.of_index => Ok(Some(blocked.key.clone())),
+                Ok(Blocked::Busy) => Err(Refusal::Contended(blocked.key.clone())),
+                Err(error) => match blocked.change.on_failure {
+                    OnCacheFailure::Proceed => Ok(None),
+                    OnCacheFailure::Refuse => Err(Refusal::Unavailable(error)),
+                },
+            }
+        });
+        let replies: Vec<_> = each(blocks).await.into_iter().collect::<Result<_, _>>()?;
+        Ok(replies.into_iter().flatten().next())
+    }
+
+    /// To be held while the SQL runs, and disarmed when it has returned. If it never returns (a row
+    /// that panics when it is decoded), the keys without a block that would lapse are queued.
+    pub(super) fn enqueue_if_lost(&self) -> EnqueueOnDrop<impl FnOnce() + Send + use<>> {
+        let unblocked = |blocked: &&BlockedKey| blocked.state != BlockState::Blocked;
+        let keys = self.keys.iter().filter(unblocked);
+        let keys: Vec<_> = keys
+            .map(|blocked| (blocked.key.clone(), Arc::clone(&blocked.change.prefix)))
+            .collect();
+        let (shared, token) = (Arc::clone(&self.shared), self.token);
+        EnqueueOnDrop::new(move || {
+            for (key, prefix) in &keys {
+                let invalidation = Invalidation {
+                    token,
+                    floor: Version::ZERO,
+                    due: None,
+                };
+                shared.queue.enqueue(key, prefix, invalidation);
+            }
+        })
+    }
+
+    /// Tells the tier what was committed. On an error, what it did not acknowledge is queued.
+    pub(super) async fn publish(self) -> Result<(), TierError> {
+        let keys = each(self.keys.iter().map(|blocked| self.publish_key(blocked))).await;
+        let entities = self.invalidate_entities().await;
+        keys.into_iter().collect::<Result<(), _>>().and(entities)
+    }
+
+    async fn publish_key(&self, blocked: &BlockedKey) -> Result<(), TierError> {
+        let BlockedKey { key, change, state } = blocked;
+        change.stats.writes.add(change.writes);
+        let put = change.put.clone();
+        let put = put.filter(|put| *state == BlockState::Blocked && put.version >= change.floor);
+        let request = Done {
+            token: self.token,
+            keep_ms: ms(self.shared.config.tombstone_ttl),
+            outcome: put.map_or(
+                Outcome::Invalidate {
+                    floor: change.known(),
+                },
+                Outcome::from,
+            ),
+        };
+        let unsent = EnqueueOnDrop::new(|| self.enqueue(blocked, change.known(), None));
+        match self.shared.tier.done(key, request).await {
+            Ok(published) => {
+                unsent.disarm();
+                match published {
+                    Published::Put => change.stats.puts.add(1),
+                    _ => change.stats.invalidations.add(1),
+                }
+                Ok(())
+            }
+            Err(error) => {
+                change.stats.unpublished.add(1);
+                Err(error)
+            }
+        }
+    }
+
+    /// Nothing was written: the blocks go, the tombstones stay until someone reads.
+    pub(super) async fn release(self) {
+        let asked = self
+            .keys
+            .iter()
+            .filter(|blocked| blocked.state != BlockState::Unasked);
+        let releases = asked.map(|blocked| {
+            let request = Done {
+                token: self.token,
+                keep_ms: ms(self.shared.config.tombstone_ttl),
+                outcome: Outcome::RolledBack,
+            };
+            self.shared.tier.done(&blocked.key, request)
+        });
+        // Without a reply a block lapses by itself.
+        let _ = each(releases).await;
+    }
+
+    /// Nothing was written, because the cache may hold what misled the caller: `row` is
+    /// invalidated, with the version that the database has as its floor, and the other blocks go.
+    pub(super) async fn contradict(mut self, row: Option<&Key>, found: Version) {
+        let (mut misleading, others): (Vec<_>, Vec<_>) = mem::take(&mut self.keys)
+            .into_iter()
+            .partition(|blocked| Some(&blocked.key) == row);
+        for blocked in &mut misleading {
+            // Without a floor, whoever wrote it could not put what it wrote.
+            blocked.change.floor = found;
+        }
+        self.keys = others;
+        let misleading = Self {
+            shared: Arc::clone(&self.shared),
+            token: self.token,
+            keys: misleading,
+            entities: HashSet::new(),
+            deadline: self.deadline,
+        };
+        // What the tier does not acknowledge is queued.
+        let _ = tokio::join!(self.release(), misleading.publish());
+    }
+
+    /// The outcome is unknown: the blocks stay until they lapse, because the statement may still
+    /// commit, and until then nobody stores what it is about to change. It may even commit after
+    /// that; so every key is invalidated some time later, and one that is not blocked also now.
+    /// None of it has a floor: what was to be written may never be.
+    pub(super) async fn abandon(self) {
+        let late = self.deadline + self.shared.config.block_ttl;
+        for blocked in &self.keys {
+            blocked.change.stats.unpublished.add(1);
+            let due = (blocked.state == BlockState::Blocked).then_some(late);
+            self.enqueue(blocked, Version::ZERO, due);
+        }
+        // What the tier does not acknowledge is queued.
+        let _ = self.invalidate_entities().await;
+        if !self.entities.is_empty() {
+            let shared = Arc::clone(&self.shared);
+            shared.tasks.spawn(async move {
+                tokio::time::sleep_until(late).await;
+                // What the tier does not acknowledge is queued.
+                let _ = self.invalidate_entities().await;
+            });
+        }
+    }
+
+    /// Queues an invalidation of a key, at once or at `due`.
+    fn enqueue(&self, blocked: &BlockedKey, floor: Version, due: Option<Instant>) {
+        let invalidation = Invalidation {
+            token: self.token,
+            floor,
+            due,
+        };
+        let prefix = &blocked.change.prefix;
+        self.shared
+            .queue
+            .enqueue(&blocked.key, prefix, invalidation);
+    }
+
+    async fn invalidate_entities(&self) -> Result<(), TierError> {
+        let mut acknowledged = Ok(());
+        for prefix in &self.entities {
+            let invalidated = invalidate_entity(&self.shared, prefix).await;
+            acknowledged = acknowledged.and(invalidated.map(drop));
+        }
+        acknowledged
+    }
+}
+
+/// Makes every entry whose key starts with `prefix` a tombstone, now or later; says how many.
+pub(super) async fn invalidate_entity(
+    shared: &Context,
+    prefix: &Arc<str>,
+) -> Result<u64, TierError> {
+    let request = Done {
+        token: Token::fresh(),
+        keep_ms: ms(shared.config.tombstone_ttl),
+        outcome: Outcome::Invalidate {
+            floor: Version::ZERO,
+        },
+    };
+    let unsent = EnqueueOnDrop::new(|| shared.queue.enqueue_entity(prefix));
+    let keys = shared.tier.invalidate_all(prefix, request).await?;
+    unsent.disarm();
+    Ok(keys)
+}
+
+impl From<Put> for Outcome {
+    fn from(
+        Put {
+            version,
+            inserted,
+            value,
+        }: Put,
+    ) -> Self {
+        Self::Put {
+            version,
+            inserted,
+            value,
+        }
+    }
+}

@@ -1,0 +1,435 @@
+//! The SQL of a write, with its version check, and what can be said of its outcome.
+//!
+//! PostgreSQL and SQLite return the row from the statement itself. MySQL and MariaDB have no
+//! `UPDATE … RETURNING`, and triggers may change a row after RETURNING saw it
+//! (`reload_after_write`): there the statement and a SELECT share a transaction.
+//!
+//! Does not know the cache.
+
+use std::sync::Arc;
+
+use sea_orm::{
+    ActiveValue, ConnectionTrait, DbBackend, DbErr, TransactionTrait,
+    sea_query::{InsertStatement, Value, ValueTuple},
+};
+use tokio::time::Instant;
+
+use super::{Verb, guard::WriteGuard};
+use crate::{
+    cached::AnyModel,
+    context::EntityContext,
+    database::{Executor, is_refusal},
+    entity::{
+        Entity,
+        statements::{Update, fetch_one, find_by_id},
+    },
+    error::WriteError,
+    protocol::Version,
+};
+
+/// The values of all columns.
+pub(super) type Values = Vec<ActiveValue<Value>>;
+
+/// What became of a write's SQL.
+pub(super) enum Sql {
+    Committed(Written),
+    /// Nothing was written.
+    Refused(WriteError),
+    /// Nothing was written, because the row is not what the caller took it for.
+    Contradicted(WriteError),
+    /// The statement was sent and may be committed, now or later.
+    Unknown(WriteError),
+}
+
+/// A written row; for a delete, the row as it was.
+pub(super) struct Written {
+    pub(super) model: AnyModel,
+    pub(super) inserted: bool,
+    pub(super) deleted: bool,
+}
+
+impl Written {
+    /// The version below which nothing may be stored any more.
+    pub(super) fn floor(&self, entity: &Entity) -> Version {
+        match entity.ops.version(&*self.model) {
+            Some(version) if self.deleted => version.next(),
+            Some(version) => version,
+            None => Version::ZERO,
+        }
+    }
+}
+
+/// What the SQL of a write needs.
+pub(super) struct Statement<'a, 'g> {
+    pub(super) context: &'a EntityContext,
+    pub(super) conn: Executor<'a>,
+    pub(super) guard: &'a mut WriteGuard<'g>,
+}
+
+/// The version that a write expects to find: the one that the caller has read.
+pub(super) fn expected_version(
+    entity: &Entity,
+    verb: Verb,
+    value: impl FnOnce(usize) -> ActiveValue<Value>,
+) -> Result<Option<Value>, WriteError> {
+    let Some(version) = entity.version.as_ref().filter(|_| verb == Verb::Update) else {
+        return Ok(None);
+    };
+    match value(version.at).into_value() {
+        Some(version) => Ok(Some(version)),
+        None => Err(WriteError::VersionNotSet {
+            entity: entity.name.clone(),
+        }),
+    }
+}
+
+impl Statement<'_, '_> {
+    pub(super) async fn insert(self, mut values: Values) -> Sql {
+        let entity = &*self.context.entity;
+        leave_generated_columns(entity, &mut values);
+        if let Some(version) = &entity.version
+            && let unset @ ActiveValue::NotSet = &mut values[version.at]
+        {
+            *unset = ActiveValue::Set(version.first.clone());
+        }
+        let known_id = entity.id_among(&values).filter(|_| !entity.auto_increment);
+        let mut insert = entity.insert(values);
+        let returns = returns_rows(entity, &self.conn);
+        if returns {
+            insert.returning(entity.returning.clone());
+        }
+        let context = self.context;
+        let result = if returns && !self.guard.needs_late_blocks() {
+            let model = fetch_one(entity, &self.conn, &insert).await;
+            model.map_err(Failure::of_statement)
+        } else {
+            self.atomically(async |tx| {
+                if returns {
+                    return fetch_one(entity, tx, &insert).await;
+                }
+                let id = inserted_id(entity, tx, insert, known_id).await?;
+                reload(entity, tx, &id).await.map(Some)
+            })
+            .await
+        };
+        match result {
+            Ok(Some(model)) => Sql::Committed(Written {
+                model,
+                inserted: true,
+                deleted: false,
+            }),
+            Ok(None) => Failure::Nothing(DbErr::RecordNotInserted).into_sql(context),
+            Err(failure) => failure.into_sql(context),
+        }
+    }
+
+    pub(super) async fn update(
+        self,
+        id: &ValueTuple,
+        mut values: Values,
+        expected: Option<Value>,
+    ) -> Sql {
+        let (context, conn) = (self.context, self.conn);
+        let entity = &*context.entity;
+        leave_generated_columns(entity, &mut values);
+        if let Some(version) = &entity.version {
+            values[version.at] = ActiveValue::NotSet;
+        }
+        let update = entity.update(Update {
+            id,
+            values,
+            expected: expected.clone(),
+        });
+        let returns = returns_rows(entity, &conn);
+        let result = match update {
+            // Nothing is set.
+            None => {
+                let model = find_by_id(entity, &conn, id).await;
+                model.map_err(Failure::of_statement)
+            }
+            Some(mut update) if returns && !self.guard.needs_late_blocks() => {
+                update.returning(entity.returning.clone());
+                let model = fetch_one(entity, &conn, &update).await;
+                model.map_err(Failure::of_statement)
+            }
+            Some(mut update) => {
+                self.atomically(async |tx| {
+                    if returns {
+                        update.returning(entity.returning.clone());
+                        let model = fetch_one(entity, tx, &update).await?;
+                        return model.ok_or(DbErr::RecordNotUpdated).map(Some);
+                    }
+                    if tx.execute(&update).await?.rows_affected() == 0 {
+                        return Err(DbErr::RecordNotUpdated);
+                    }
+                    reload(entity, tx, id).await.map(Some)
+                })
+                .await
+            }
+        };
+        match result {
+            Ok(Some(model)) => Sql::Committed(Written {
+                model,
+                inserted: false,
+                deleted: false,
+            }),
+            Ok(None) => contradiction(context, &conn, id, expected).await,
+            Err(failure) if failure.no_row_matched() => {
+                contradiction(context, &conn, id, expected).await
+            }
+            Err(failure) => failure.into_sql(context),
+        }
+    }
+
+    /// Deletes a row that was read; `values` say by which key.
+    pub(super) async fn delete(self, model: &AnyModel, values: &Values) -> Sql {
+        let (context, conn) = (self.context, self.conn);
+        let entity = &*context.entity;
+        let Some(named) = entity.id_among(values) else {
+            let error = DbErr::PrimaryKeyNotSet { ctx: "DeleteOne" };
+            return Failure::Nothing(error).into_sql(context);
+        };
+        let expected = entity.version.as_ref();
+        let expected = expected.map(|version| entity.ops.value(&**model, version.at));
+        let mut delete = entity.delete(&named, expected.clone());
+        let id = entity.id_of(&**model);
+        // The row that goes may be spelt otherwise than the caller's, and then has another key.
+        let deleted = if entity.row_key_is_exact(&id) {
+            let deleted = conn.execute(&delete).await;
+            deleted
+                .map(|result| (result.rows_affected() > 0).then(|| Arc::clone(model)))
+                .map_err(Failure::of_statement)
+        } else if conn.get_database_backend() == DbBackend::MySql {
+            let find = entity.select_for_update(&id);
+            self.atomically(async |tx| {
+                let model = fetch_one(entity, tx, &find).await?;
+                let deleted = tx.execute(&delete).await?.rows_affected() > 0;
+                Ok(model.filter(|_| deleted))
+            })
+            .await
+        } else {
+            delete.returning(entity.returning.clone());
+            let model = fetch_one(entity, &conn, &delete).await;
+            model.map_err(Failure::of_statement)
+        };
+        match deleted {
+            Ok(Some(model)) => Sql::Committed(Written {
+                model,
+                inserted: false,
+                deleted: true,
+            }),
+            Ok(None) => contradiction(context, &conn, &id, expected).await,
+            Err(failure) => failure.into_sql(context),
+        }
+    }
+
+    pub(super) async fn delete_by_id(self, id: &ValueTuple) -> Sql {
+        let context = self.context;
+        let entity = &*context.entity;
+        let mut delete = entity.delete(id, None);
+        let deleted = if self.conn.get_database_backend() == DbBackend::MySql {
+            // The version must be known, so that a late writer of it cannot bring the row back.
+            let find = entity.select_for_update(id);
+            self.atomically(async |tx| {
+                let model = fetch_one(entity, tx, &find).await?;
+                // A row that was inserted since is left alone: its version is not known.
+                if model.is_some() {
+                    tx.execute(&delete).await?;
+                }
+                Ok(model)
+            })
+            .await
+        } else {
+            delete.returning(entity.returning.clone());
+            let model = fetch_one(entity, &self.conn, &delete).await;
+            model.map_err(Failure::of_statement)
+        };
+        match deleted {
+            Ok(Some(model)) => Sql::Committed(Written {
+                model,
+                inserted: false,
+                deleted: true,
+            }),
+            Ok(None) => Sql::Contradicted(context.not_found(&entity.row_key(id))),
+            Err(failure) => failure.into_sql(context),
+        }
+    }
+
+    /// Runs the statements of one write in a transaction, their own or the one they are in. In
+    /// their own, the keys that only the row shows are blocked before the COMMIT.
+    async fn atomically(
+        self,
+        work: impl AsyncFnOnce(&Executor<'_>) -> Result<Option<AnyModel>, DbErr>,
+    ) -> Result<Option<AnyModel>, Failure> {
+        let Executor::Pool(pool) = self.conn else {
+            return work(&self.conn).await.map_err(Failure::Nothing);
+        };
+        let tx = pool.begin().await.map_err(Failure::Nothing)?;
+        let worked = match work(&Executor::Own(&tx)).await {
+            Ok(model) => prepared(self.guard, model).await,
+            Err(error) => Err(Failure::Nothing(error)),
+        };
+        match worked {
+            Ok(model) => match tx.commit().await {
+                Ok(()) => Ok(model),
+                Err(error) => Err(Failure::Unknown(error)),
+            },
+            Err(failure) => {
+                // Without a COMMIT the server rolls back, asked or not.
+                let _ = tx.rollback().await;
+                Err(failure)
+            }
+        }
+    }
+}
+
+/// The model, if it may be committed.
+async fn prepared(
+    guard: &mut WriteGuard<'_>,
+    model: Option<AnyModel>,
+) -> Result<Option<AnyModel>, Failure> {
+    if let Some(model) = &model {
+        let blocked = guard.block_late(&**model).await;
+        blocked.map_err(Failure::Refused)?;
+    }
+    let late = |deadline| Instant::now() >= deadline;
+    if guard.deadline().is_some_and(late) {
+        return Err(Failure::TooLate);
+    }
+    Ok(model)
+}
+
+/// Why no row matched: another version, or no row.
+async fn contradiction(
+    context: &EntityContext,
+    conn: &Executor<'_>,
+    id: &ValueTuple,
+    expected: Option<Value>,
+) -> Sql {
+    let entity = &*context.entity;
+    let found = find_by_id(entity, conn, id).await;
+    let key = entity.row_key(id);
+    Sql::Contradicted(match (found, expected, &entity.version) {
+        (Ok(Some(model)), Some(expected), Some(version)) => WriteError::VersionConflict {
+            entity: entity.name.clone(),
+            id: WriteError::id_text(&key),
+            expected: version_number(&expected),
+            found: version_number(&entity.ops.value(&*model, version.at)),
+        },
+        (Ok(_), ..) => context.not_found(&key),
+        (Err(source), ..) => context.write_failed(source),
+    })
+}
+
+/// Whether one statement both writes and returns the row as it stays.
+fn returns_rows(entity: &Entity, conn: &Executor<'_>) -> bool {
+    let backend = conn.get_database_backend();
+    // SeaORM's `mariadb-use-returning` speaks for INSERT and DELETE; no MariaDB has it for UPDATE.
+    backend != DbBackend::MySql
+        && backend.support_returning()
+        && !entity.options().reload_after_write
+}
+
+async fn reload(entity: &Entity, tx: &Executor<'_>, id: &ValueTuple) -> Result<AnyModel, DbErr> {
+    let model = find_by_id(entity, tx, id).await?;
+    model.ok_or(DbErr::RecordNotUpdated)
+}
+
+/// Inserts a row; gives its primary key, as SeaORM would.
+async fn inserted_id(
+    entity: &Entity,
+    tx: &Executor<'_>,
+    mut insert: InsertStatement,
+    known: Option<ValueTuple>,
+) -> Result<ValueTuple, DbErr> {
+    if tx.support_returning() {
+        insert.returning(entity.returning.clone());
+        let model = fetch_one(entity, tx, &insert).await?;
+        let model = model.ok_or(DbErr::RecordNotInserted)?;
+        return Ok(entity.id_of(&*model));
+    }
+    let inserted = tx.execute(&insert).await?;
+    if inserted.rows_affected() == 0 {
+        return Err(DbErr::RecordNotInserted);
+    }
+    match known {
+        Some(id) => Ok(id),
+        None if inserted.last_insert_id() == 0 => Err(DbErr::RecordNotInserted),
+        None => {
+            let id = entity.ops.generated_key(inserted.last_insert_id());
+            id.map_err(|_| DbErr::UnpackInsertId)
+        }
+    }
+}
+
+/// SQL that failed.
+enum Failure {
+    /// Nothing was written.
+    Nothing(DbErr),
+    /// Nothing was written: it was not committed, because that took too long.
+    TooLate,
+    /// Nothing was written: the cache refused a block.
+    Refused(WriteError),
+    /// It may have been, or may yet be.
+    Unknown(DbErr),
+}
+
+impl Failure {
+    /// Of a statement that commits by itself.
+    fn of_statement(error: DbErr) -> Self {
+        let refused = is_refusal(&error)
+            || matches!(
+                error,
+                DbErr::ConnectionAcquire(_)
+                    | DbErr::Conn(_)
+                    | DbErr::PrimaryKeyNotSet { .. }
+                    | DbErr::RecordNotUpdated
+                    | DbErr::RecordNotFound(_)
+                    | DbErr::RecordNotInserted
+                    | DbErr::BackendNotSupported { .. }
+                    | DbErr::AccessDenied { .. }
+                    | DbErr::RbacError(_)
+            );
+        if refused {
+            Self::Nothing(error)
+        } else {
+            Self::Unknown(error)
+        }
+    }
+
+    fn no_row_matched(&self) -> bool {
+        matches!(self, Self::Nothing(DbErr::RecordNotUpdated))
+    }
+
+    fn into_sql(self, context: &EntityContext) -> Sql {
+        match self {
+            Self::Nothing(source) => Sql::Refused(context.write_failed(source)),
+            Self::TooLate => Sql::Refused(WriteError::TooLate {
+                entity: context.entity.name.clone(),
+            }),
+            Self::Refused(error) => Sql::Refused(error),
+            Self::Unknown(source) => Sql::Unknown(context.write_failed(source)),
+        }
+    }
+}
+
+/// Leaves the columns that only the database writes out of a statement.
+fn leave_generated_columns(entity: &Entity, values: &mut Values) {
+    for (column, value) in entity.columns.iter().zip(values) {
+        if column.is_generated {
+            *value = ActiveValue::NotSet;
+        }
+    }
+}
+
+fn version_number(value: &Value) -> i128 {
+    match value {
+        Value::SmallInt(Some(version)) => i128::from(*version),
+        Value::Int(Some(version)) => i128::from(*version),
+        Value::BigInt(Some(version)) => i128::from(*version),
+        Value::Unsigned(Some(version)) => i128::from(*version),
+        Value::BigUnsigned(Some(version)) => i128::from(*version),
+        // `VersionField` admits no other type.
+        _ => 0,
+    }
+}
