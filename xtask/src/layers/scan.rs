@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use proc_macro2::{Ident, Span, TokenStream, TokenTree};
 use syn::visit::{self, Visit};
 use syn::{
@@ -92,7 +92,8 @@ impl Crate {
             let text = sources
                 .get(&path)
                 .with_context(|| format!("{path} does not exist"))?;
-            let file = syn::parse_file(text).with_context(|| format!("parsing {path}"))?;
+            let file = syn::parse_file(text)
+                .map_err(|error| anyhow!("{path}:{}: {error}", error.span().start().line))?;
             scan.module = module;
             scan.directory = children_of(&path);
             scan.visit_file(&file);
