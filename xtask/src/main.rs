@@ -7,6 +7,7 @@ mod bench;
 mod chaos;
 mod ci;
 mod install;
+mod layers;
 mod model;
 mod runner;
 mod test;
@@ -39,7 +40,8 @@ commands:
   bench [NAME …]  ours and the peers side by side: one line per figure whose name begins with a
                   NAME, of all without; also as JSON in target/bench/results.json
   ci              fmt, tidy, clippy, docs, fuzz target, test, model, chaos: what CI runs
-  tidy            check the house rules that no other tool knows
+  tidy [--layers] check the house rules that no other tool knows; --layers: only which module
+                  imports which, with all that the import circles are made of
 ";
 
 /// What a wrong command line exits with, as shells and most tools do.
@@ -68,6 +70,7 @@ fn run() -> Result<Outcome> {
         ["bench", names @ ..] => bench::run(&root, names),
         ["ci"] => ci::run(&root),
         ["tidy"] => tidy::run(&root),
+        ["tidy", "--layers"] => layers::run(&root),
         ["help" | "-h" | "--help"] => {
             print!("{USAGE}");
             Ok(Outcome::Passed)

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use crate::layers;
 use crate::runner::Outcome;
 
 /// A library file longer than this has more than one subject.
@@ -40,6 +41,12 @@ pub(crate) fn run(root: &Path) -> Result<Outcome> {
             problems += 1;
         }
     }
+    if layers::ENFORCED {
+        for problem in layers::problems(root)? {
+            eprintln!("{problem}");
+            problems += 1;
+        }
+    }
     println!("xtask: tidy: {} files, {problems} problems", files.len());
     Ok(if problems == 0 {
         Outcome::Passed
@@ -49,7 +56,7 @@ pub(crate) fn run(root: &Path) -> Result<Outcome> {
 }
 
 /// The files that rules apply to: all Rust files, and whatever else the libraries are made of.
-fn collect(directory: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+pub(crate) fn collect(directory: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     let reading = || format!("reading {}", directory.display());
     for entry in directory.read_dir().with_context(reading)? {
         let entry = entry.with_context(reading)?;
