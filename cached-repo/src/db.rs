@@ -456,8 +456,10 @@ impl<M: CachedEntity> EntityState<M> {
         version: Version,
         policy: &ReadPolicy,
     ) -> Result<Value, RowError> {
-        let payload = seal_row(key, version, &M::DEFINITION, |encoder| row.encode(encoder))
-            .inspect_err(|_| self.stats.encode_errors.add(1))?;
+        let payload = seal_row(key, version, M::DEFINITION.format(), |encoder| {
+            row.encode(encoder)
+        })
+        .inspect_err(|_| self.stats.encode_errors.add(1))?;
         let fresh_ms = self.jittered_ms(policy.ttl);
         let ttl_ms = fresh_ms.saturating_add(ms(policy.stale_ttl));
         Ok(Value {

@@ -1,12 +1,9 @@
 //! Decoding what Redis gives back: whatever the bytes are, no panic and no wrong row.
 
 use bytes::Bytes;
-use cached_repo::{
-    Definition, EntityOptions,
-    internals::{
-        Claims, Column, Content, Entry, Key, KeySpace, Kind, RowDecoder, RowEncoder, RowError,
-        Slot, Timestamp, Token, Version, open, seal_absent, seal_row,
-    },
+use cached_repo::internals::{
+    Claims, Codec, Column, Content, Entry, Format, Key, KeySpace, Kind, RowDecoder, RowEncoder,
+    RowError, Slot, Timestamp, Token, Version, open, seal_absent, seal_row,
 };
 use proptest::prelude::*;
 
@@ -35,9 +32,10 @@ impl Row {
 }
 
 const SCHEMA: u32 = 0x9f3a_11c2;
-const DEFINITION: Definition = Definition {
+const FORMAT: Format = Format {
     schema: SCHEMA,
-    options: EntityOptions::NONE,
+    codec: Codec::MessagePack,
+    compress_above: None,
 };
 
 fn key(id: i64) -> Key {
@@ -54,7 +52,7 @@ fn entry(row: &Row) -> Entry {
         load_cost_ms: 12,
         schema: SCHEMA,
         claims: Claims::None,
-        payload: seal_row(&key(row.id), version, &DEFINITION, |out| row.encode(out)).unwrap(),
+        payload: seal_row(&key(row.id), version, FORMAT, |out| row.encode(out)).unwrap(),
     }
 }
 
@@ -181,7 +179,7 @@ fn an_entry_adds_at_most_64_bytes_to_its_row() {
         tags: None,
     };
     let version = Version::new(42).unwrap();
-    let no_columns = seal_row(&key(1), version, &DEFINITION, |_| Ok(())).unwrap();
+    let no_columns = seal_row(&key(1), version, FORMAT, |_| Ok(())).unwrap();
     let overhead = Entry {
         payload: no_columns,
         ..entry(&row)

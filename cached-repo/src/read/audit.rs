@@ -193,7 +193,7 @@ impl<M: CachedEntity> Query<M> {
 
     fn sealed(&self, row: &M, version: Version) -> Option<Bytes> {
         let encode = |out: &mut _| row.encode(out);
-        seal_row(&self.key, version, &M::DEFINITION, encode).ok()
+        seal_row(&self.key, version, M::DEFINITION.format(), encode).ok()
     }
 
     /// Whether the row of this payload has these bytes whenever it is read and encoded: not with

@@ -108,7 +108,8 @@ impl<M: CachedEntity> Statement<'_, M> {
                 Kind::Tombstone => false,
                 Kind::Value => {
                     let version = row.version().unwrap_or(Version::ZERO);
-                    let payload = seal_row(key, version, &M::DEFINITION, |out| row.encode(out));
+                    let payload =
+                        seal_row(key, version, M::DEFINITION.format(), |out| row.encode(out));
                     !payload.is_ok_and(|payload| holds(key, entry, &payload))
                 }
             },

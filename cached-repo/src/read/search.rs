@@ -227,7 +227,7 @@ impl<M: CachedEntity> Search<M> {
             return Found::Nothing;
         };
         let encode = |hint: &mut RowEncoder| hint.field(&column, &ids);
-        match seal_row(&self.key, Version::ZERO, &M::DEFINITION, encode) {
+        match seal_row(&self.key, Version::ZERO, M::DEFINITION.format(), encode) {
             Ok(payload) => {
                 let fresh_ms = self.state.jittered_ms(self.policy.ttl);
                 Found::Row {
