@@ -51,8 +51,8 @@ fn through_the_cache<M: CachedEntity>(row: &M) -> M {
     let key = KeySpace::new("test", "row").row(1_i64);
     let version = row.version().unwrap_or_default();
     let definition = M::DEFINITION;
-    let payload =
-        seal_row(&key, version, &definition, |out| row.encode(out)).expect("the row encodes");
+    let payload = seal_row(&key, version, definition.format(), |out| row.encode(out))
+        .expect("the row encodes");
     let entry = Entry {
         kind: Kind::Value,
         version,

@@ -5,11 +5,11 @@ pub use sea_orm::{self, Value};
 pub use serde;
 
 pub use crate::entity::{
-    CachedEntity, CachedField, ColumnOf, Definition, EntityOptions, Id, LookupColumn, LookupDef,
-    LookupKind, VersionField, Versioned,
+    CachedEntity, ColumnOf, Definition, EntityOptions, Id, LookupColumn, LookupDef, LookupKind,
+    VersionField, Versioned,
 };
 pub use crate::near::{NearCapacity, NearKey, NearOptions};
-pub use crate::protocol::{Codec, Column, RowDecoder, RowEncoder, RowError, Version};
+pub use crate::protocol::{CachedField, Codec, Column, RowDecoder, RowEncoder, RowError, Version};
 pub use crate::repository::lookups::{find_all, find_each, find_one};
 pub use crate::{Cached, CachedDb, OnCacheFailure, ReadError, Repository};
 

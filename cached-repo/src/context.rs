@@ -115,7 +115,7 @@ impl EntityContext {
         encode: impl FnOnce(&mut RowEncoder) -> Result<(), RowError>,
     ) -> Result<Value, RowError> {
         let definition = &self.entity.definition;
-        let payload = seal_row(key, version, definition, encode).inspect_err(|error| {
+        let payload = seal_row(key, version, definition.format(), encode).inspect_err(|error| {
             self.entity.stats.encode_errors.add(1);
             tracing::warn!(%key, %error, "an entry cannot be encoded; it is not cached");
         })?;

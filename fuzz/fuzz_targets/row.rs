@@ -5,10 +5,10 @@
 #![no_main]
 
 use cached_repo::{
-    Codec, Definition, EntityOptions,
+    Codec,
     internals::{
-        Claims, Column, Content, Entry, Key, KeySpace, Kind, RowDecoder, RowError, Timestamp,
-        Version, open, seal_anything, seal_row,
+        Claims, Column, Content, Entry, Format, Key, KeySpace, Kind, RowDecoder, RowError,
+        Timestamp, Version, open, seal_anything, seal_row,
     },
 };
 use libfuzzer_sys::fuzz_target;
@@ -49,11 +49,13 @@ fuzz_target!(|input: (u8, &[u8])| {
         let Some(row) = read(&key, codec, payload) else {
             continue;
         };
-        let mut options = EntityOptions::NONE;
-        (options.codec, options.compress_above) = (codec, Some(16));
-        let definition = Definition { schema: 0, options };
+        let format = Format {
+            schema: 0,
+            codec,
+            compress_above: Some(16),
+        };
         let (id, name, tags, extra) = columns(codec);
-        let again = seal_row(&key, Version::ZERO, &definition, |out| {
+        let again = seal_row(&key, Version::ZERO, format, |out| {
             out.field(&id, &row.0)?;
             out.field(&name, &row.1)?;
             out.field(&tags, &row.2)?;

@@ -7,12 +7,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use cached_repo::{
-    Codec, Definition, EntityOptions, RowError,
-    internals::{
-        Claims, Column, Content, Entry, Key, KeySpace, Kind, SealError, Timestamp, Version, holds,
-        open, seal_anything, seal_row,
-    },
+use cached_repo::internals::{
+    Claims, Codec, Column, Content, Entry, Format, Key, KeySpace, Kind, RowError, SealError,
+    Timestamp, Version, holds, open, seal_anything, seal_row,
 };
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -25,12 +22,11 @@ fn key() -> Key {
     KeySpace::new("test", "row").row(1_i64)
 }
 
-fn definition(codec: Codec, compress_above: Option<usize>) -> Definition {
-    let mut options = EntityOptions::NONE;
-    (options.codec, options.compress_above) = (codec, compress_above);
-    Definition {
+const fn format(codec: Codec, compress_above: Option<usize>) -> Format {
+    Format {
         schema: SCHEMA,
-        options,
+        codec,
+        compress_above,
     }
 }
 
@@ -55,12 +51,9 @@ fn entry(payload: Bytes) -> Entry {
 }
 
 /// Seals a row of three columns, the value's in the middle.
-fn seal<T: Serialize + DeserializeOwned>(
-    definition: &Definition,
-    value: &T,
-) -> Result<Bytes, RowError> {
-    let codec = definition.options.codec;
-    seal_row(&key(), VERSION, definition, |row| {
+fn seal<T: Serialize + DeserializeOwned>(format: Format, value: &T) -> Result<Bytes, RowError> {
+    let codec = format.codec;
+    seal_row(&key(), VERSION, format, |row| {
         row.field(&column(codec, "id"), &1_i64)?;
         row.field(&column(codec, "a \"value\" \\ (some)"), value)?;
         row.field(&column(codec, "last"), &None::<bool>)
@@ -82,7 +75,7 @@ fn unseal<T: Serialize + DeserializeOwned>(codec: Codec, payload: Bytes) -> Resu
 
 /// What comes back of a value; `None` if it is not stored.
 fn through<T: Serialize + DeserializeOwned>(codec: Codec, value: &T) -> Option<T> {
-    let payload = seal(&definition(codec, None), value).ok()?;
+    let payload = seal(format(codec, None), value).ok()?;
     Some(unseal(codec, payload).unwrap())
 }
 
@@ -220,8 +213,8 @@ proptest! {
     fn compressed_rows_come_back_as_they_were(text in ".{0,60}", times in 0..40usize, above in 0..2000usize) {
         let value = text.repeat(times);
         for codec in [Codec::MessagePack, Codec::Json] {
-            let plain = seal(&definition(codec, None), &value).unwrap();
-            let payload = seal(&definition(codec, Some(above)), &value).unwrap();
+            let plain = seal(format(codec, None), &value).unwrap();
+            let payload = seal(format(codec, Some(above)), &value).unwrap();
             let is_compressed = payload[0].is_ascii_uppercase();
             prop_assert!(payload.len() < plain.len() || payload == plain);
             prop_assert!(!is_compressed || plain.len() - 5 > above);
@@ -234,7 +227,7 @@ proptest! {
     /// Goal: whatever is behind a right seal, it is decoded or an error, and no panic.
     #[test]
     fn noise_behind_a_seal_does_no_harm(noise: Vec<u8>, cut: prop::sample::Index, flip: u8) {
-        let mut damaged = seal(&definition(Codec::Json, Some(0)), &"ab".repeat(99)).unwrap().to_vec();
+        let mut damaged = seal(format(Codec::Json, Some(0)), &"ab".repeat(99)).unwrap().to_vec();
         damaged.drain(..5);
         let at = cut.index(damaged.len());
         damaged[at] ^= flip;
@@ -412,9 +405,9 @@ fn codecs_do_not_mix() {
         (Codec::MessagePack, Codec::Json),
         (Codec::Json, Codec::MessagePack),
     ] {
-        let payload = seal(&definition(of_row, None), &1_i64).unwrap();
+        let payload = seal(format(of_row, None), &1_i64).unwrap();
         assert!(unseal::<i64>(of_column, payload).is_err());
-        let mixed = seal_row(&key(), VERSION, &definition(of_row, None), |row| {
+        let mixed = seal_row(&key(), VERSION, format(of_row, None), |row| {
             row.field(&column(of_column, "id"), &1_i64)
         });
         assert!(mixed.is_err());

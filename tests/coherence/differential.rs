@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 use cached_repo::internals::{
-    Claims, Timestamp, Token, Version,
+    Claims, Entry, Timestamp, Token, Version,
     scripts::{self, Source},
     state::{
         self, Block, Blocked, Cell, Done, Fill, Found, Lease, Outcome, Published, Value as Held,
@@ -52,6 +52,8 @@ enum Step {
         did: Deed,
     },
     Evict,
+    /// The key holds an entry of another format, which this build takes for nothing.
+    OtherFormat,
     /// More writers than an entry lists.
     Crowd {
         block_ms: u64,
@@ -130,6 +132,7 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(who, block_ms, keep_ms)| Step::Block { who, block_ms, keep_ms }),
         25 => (who, ms(), did).prop_map(|(who, keep_ms, did)| Step::Done { who, keep_ms, did }),
         1 => Just(Step::Evict),
+        1 => Just(Step::OtherFormat),
         1 => (ms(), ms()).prop_map(|(block_ms, keep_ms)| Step::Crowd { block_ms, keep_ms }),
     ]
 }
@@ -160,11 +163,26 @@ struct Twins<'a> {
     operations: u64,
 }
 
-impl Twins<'_> {
+impl<'a> Twins<'a> {
+    fn new(client: &redis::Client, shas: &'a [String; 4]) -> Self {
+        Self {
+            shas,
+            redis: client.get_connection().unwrap(),
+            key: cached_repo_harness::unique("differential"),
+            channel: cached_repo_harness::unique("differential"),
+            announced: 0,
+            stored: None,
+            cell: None,
+            now: START,
+            operations: 0,
+        }
+    }
+
     fn run(&mut self, step: Step) -> Result<(), TestCaseError> {
         match step {
             Step::Wait { ms } => self.now = self.now.plus_ms(ms),
             Step::Evict => self.evict(),
+            Step::OtherFormat => self.become_another_format(),
             Step::Lease {
                 who,
                 lease_ms,
@@ -317,12 +335,29 @@ impl Twins<'_> {
             .unwrap();
     }
 
-    /// Compares what the two hold, byte by byte.
+    /// Makes the entry one of format 2, with its claims and its expiry.
+    fn become_another_format(&mut self) {
+        let Some((entry, _)) = self.stored.take() else {
+            return;
+        };
+        let other = [b"2", &entry[1..]].concat();
+        redis::cmd("SET")
+            .arg(&self.key)
+            .arg(&other)
+            .arg("KEEPTTL")
+            .exec(&mut self.redis)
+            .unwrap();
+        self.cell = None;
+    }
+
+    /// Compares what the two hold, byte by byte. An entry of another format, which an operation
+    /// left as it is, is nothing to either.
     fn compare(&self) -> Result<(), TestCaseError> {
         let shown = |bytes: &[u8]| bytes.escape_ascii().to_string();
         let lua = self
             .stored
             .as_ref()
+            .filter(|(entry, _)| entry[0] != b'2')
             .map(|(entry, expires_at)| (shown(entry), *expires_at));
         let rust = self.cell.as_ref().map(|stored| {
             (
@@ -335,19 +370,90 @@ impl Twins<'_> {
     }
 }
 
-/// Goal: no sequence of operations, at any times, makes the two differ.
+/// Goal: an entry of format 2 counts as nothing: each operation does to it what it does to an empty
+/// key, also if it has claims.
 #[test]
-fn lua_and_rust_are_the_same_machine() {
+fn an_entry_of_another_format_is_overwritten() {
     let client = redis::Client::open(cached_repo_harness::redis_url()).unwrap();
-    let mut connection = client.get_connection().unwrap();
-    let shas = SOURCES.map(|source| {
+    let shas = load(&mut client.get_connection().unwrap());
+    let mut twins = Twins::new(&client, &shas);
+    let (who, lease_ms, block_ms, keep_ms) = (1, 1000, 1000, 1000);
+    let lease = Step::Lease {
+        who,
+        lease_ms,
+        floor: 0,
+        want: Want::Value,
+    };
+    let block = Step::Block {
+        who,
+        block_ms,
+        keep_ms,
+    };
+    let put = |version| Deed::Put {
+        version,
+        inserted: false,
+        value: Held::default(),
+    };
+    let done = |did| Step::Done { who, keep_ms, did };
+    let fill = |found| Step::Fill { who, found };
+    let row = || Finding::Row {
+        version: 7,
+        value: Held::default(),
+    };
+    for before in [
+        &[lease.clone(), fill(row())][..],
+        &[lease.clone()],
+        &[block.clone()],
+    ] {
+        for after in [
+            lease.clone(),
+            block.clone(),
+            fill(row()),
+            fill(Finding::Nothing),
+            done(Deed::RolledBack),
+            done(put(8)),
+            done(Deed::Invalidate { floor: 8 }),
+        ] {
+            before
+                .iter()
+                .for_each(|step| twins.run(step.clone()).unwrap());
+            let entry = twins.stored.clone().unwrap().0;
+            assert!(Entry::from_bytes(&entry).is_ok());
+            twins.run(Step::OtherFormat).unwrap();
+            let other = Bytes::from([b"2", &entry[1..]].concat());
+            assert!(Entry::from_bytes(&other).is_err());
+            twins.run(after.clone()).unwrap();
+            let left = twins.stored.clone().unwrap().0;
+            let is_kept = matches!(
+                after,
+                Step::Fill { .. }
+                    | Step::Done {
+                        did: Deed::RolledBack,
+                        ..
+                    }
+            );
+            assert_eq!(left == other, is_kept, "{after:?} left {left:?}");
+            twins.evict();
+        }
+    }
+}
+
+fn load(connection: &mut Connection) -> [String; 4] {
+    SOURCES.map(|source| {
         let text = source.with_clock(CLOCK);
         redis::cmd("SCRIPT")
             .arg("LOAD")
             .arg(text)
-            .query::<String>(&mut connection)
+            .query::<String>(connection)
             .unwrap()
-    });
+    })
+}
+
+/// Goal: no sequence of operations, at any times, makes the two differ.
+#[test]
+fn lua_and_rust_are_the_same_machine() {
+    let client = redis::Client::open(cached_repo_harness::redis_url()).unwrap();
+    let shas = load(&mut client.get_connection().unwrap());
     let total = std::cell::Cell::new(0);
     let mut runner = TestRunner::new(ProptestConfig {
         cases: SEQUENCES,
@@ -357,17 +463,7 @@ fn lua_and_rust_are_the_same_machine() {
     let steps = proptest::collection::vec(step(), LONGEST_SEQUENCE - 100..LONGEST_SEQUENCE);
     runner
         .run(&steps, |steps| {
-            let mut twins = Twins {
-                shas: &shas,
-                redis: client.get_connection().unwrap(),
-                key: cached_repo_harness::unique("differential"),
-                channel: cached_repo_harness::unique("differential"),
-                announced: 0,
-                stored: None,
-                cell: None,
-                now: START,
-                operations: 0,
-            };
+            let mut twins = Twins::new(&client, &shas);
             let mut listening = client.get_connection().unwrap();
             let mut heard = listening.as_pubsub();
             heard.subscribe(&twins.channel).unwrap();

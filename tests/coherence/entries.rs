@@ -1,12 +1,9 @@
 //! Decoding what Redis gives back: whatever the bytes are, no panic and no wrong row.
 
 use bytes::Bytes;
-use cached_repo::{
-    Definition, EntityOptions,
-    internals::{
-        Claims, Column, Content, Entry, Key, KeySpace, Kind, RowDecoder, RowEncoder, RowError,
-        Slot, Timestamp, Token, Version, open, seal_absent, seal_row,
-    },
+use cached_repo::internals::{
+    Claims, Codec, Column, Content, Entry, Format, Key, KeySpace, Kind, RowDecoder, RowEncoder,
+    RowError, Slot, Timestamp, Token, Version, open, seal_absent, seal_row,
 };
 use proptest::prelude::*;
 
@@ -35,9 +32,10 @@ impl Row {
 }
 
 const SCHEMA: u32 = 0x9f3a_11c2;
-const DEFINITION: Definition = Definition {
+const FORMAT: Format = Format {
     schema: SCHEMA,
-    options: EntityOptions::NONE,
+    codec: Codec::MessagePack,
+    compress_above: None,
 };
 
 fn key(id: i64) -> Key {
@@ -54,7 +52,7 @@ fn entry(row: &Row) -> Entry {
         load_cost_ms: 12,
         schema: SCHEMA,
         claims: Claims::None,
-        payload: seal_row(&key(row.id), version, &DEFINITION, |out| row.encode(out)).unwrap(),
+        payload: seal_row(&key(row.id), version, FORMAT, |out| row.encode(out)).unwrap(),
     }
 }
 
@@ -172,6 +170,57 @@ fn a_flipped_kind_is_a_miss() {
     assert_eq!(read(&key(1), &flipped.to_bytes().into()), None);
 }
 
+/// Goal: another build reads what this one writes: the layout changes only with the format byte.
+#[test]
+fn an_entry_has_the_layout_of_format_1() {
+    let slot = |bits, until| Slot {
+        token: Token::from_bits(bits),
+        until: Timestamp::from_millis(until),
+    };
+    let row = Entry {
+        kind: Kind::Value,
+        version: Version::new(42).unwrap(),
+        at: Timestamp::from_millis(1_763_715_123_456),
+        span_ms: 600_000,
+        load_cost_ms: 12,
+        schema: SCHEMA,
+        claims: Claims::Lease(slot(0, 1_763_715_126_456)),
+        payload: Bytes::from_static(b"the row"),
+    };
+    let absent = Entry {
+        kind: Kind::Absent,
+        load_cost_ms: u32::MAX,
+        claims: Claims::None,
+        payload: Bytes::new(),
+        ..row.clone()
+    };
+    let tombstone = Entry {
+        kind: Kind::Tombstone,
+        load_cost_ms: 0,
+        schema: 0,
+        claims: Claims::Writers(vec![slot(1, 7), slot(64, 8)]),
+        payload: Bytes::new(),
+        ..row.clone()
+    };
+    for (entry, text) in [
+        (
+            row,
+            "1V00000000000000000421763715123456000060000000129f3a11c2L1AAAAAAAAAAA1763715126456the row",
+        ),
+        (
+            absent,
+            "1A00000000000000000421763715123456000060000099999f3a11c200",
+        ),
+        (
+            tombstone,
+            "1T0000000000000000042176371512345600006000000000000000000\
+             2BAAAAAAAAAA0000000000007ABAAAAAAAAA0000000000008",
+        ),
+    ] {
+        assert_eq!(entry.to_bytes().escape_ascii().to_string(), text);
+    }
+}
+
 /// Goal: the promise of at most 64 bytes beside the encoded row.
 #[test]
 fn an_entry_adds_at_most_64_bytes_to_its_row() {
@@ -181,7 +230,7 @@ fn an_entry_adds_at_most_64_bytes_to_its_row() {
         tags: None,
     };
     let version = Version::new(42).unwrap();
-    let no_columns = seal_row(&key(1), version, &DEFINITION, |_| Ok(())).unwrap();
+    let no_columns = seal_row(&key(1), version, FORMAT, |_| Ok(())).unwrap();
     let overhead = Entry {
         payload: no_columns,
         ..entry(&row)

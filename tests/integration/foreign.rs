@@ -56,15 +56,15 @@ const HARMS: &[Harm] = &[
         Text(own)
     }),
     ("the row of an absence", |mut own, _| {
-        own[0] = b'A';
+        own[1] = b'A';
         Text(own)
     }),
     ("a higher version", |mut own, _| {
-        own[1] = b'9';
+        own[2] = b'9';
         Text(own)
     }),
     ("a lower version", |mut own, _| {
-        own[19] = b'0';
+        own[20] = b'0';
         Text(own)
     }),
     ("more claims than there are", |mut own, _| {
@@ -76,7 +76,11 @@ const HARMS: &[Harm] = &[
         Text(own)
     }),
     ("an unknown kind", |mut own, _| {
-        own[0] = b'?';
+        own[1] = b'?';
+        Text(own)
+    }),
+    ("another format", |mut own, _| {
+        own[0] = b'2';
         Text(own)
     }),
 ];

@@ -426,7 +426,7 @@ async fn noise_on_the_channel_is_taken_for_any_change() {
     let badges = badges(&world).await;
     let id = badges.insert(new_badge(1, "x")).await.unwrap().id;
     near(&badges, id).await;
-    let channel = format!("{}:changed", world.namespace);
+    let channel = format!("{}:changed:1", world.namespace);
     let mut redis: redis::aio::MultiplexedConnection = world.redis().await;
     for noise in [&b"\xff\xfe"[..], b"*"] {
         let heard: u64 = redis.publish(&channel, noise).await.unwrap();

@@ -123,7 +123,9 @@ const VERSION: Version = match Version::new(1) {
 
 /// A row as the cache stores it.
 pub(super) fn sealed(city: &City) -> Result<Entry> {
-    let payload = seal_row(&KEY, VERSION, &City::DEFINITION, |row| city.encode(row))?;
+    let payload = seal_row(&KEY, VERSION, City::DEFINITION.format(), |row| {
+        city.encode(row)
+    })?;
     Ok(entry(payload))
 }
 

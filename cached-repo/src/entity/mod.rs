@@ -16,13 +16,12 @@ use sea_orm::{
     ActiveModelBehavior, EntityName, EntityTrait, FromQueryResult, IntoActiveModel, ModelTrait,
     PrimaryKeyTrait,
 };
-use serde::{Serialize, de::DeserializeOwned};
 
 pub(crate) use self::description::Entity;
 use crate::{
     near::NearOptions,
     policy::OnCacheFailure,
-    protocol::{Codec, Column, RowDecoder, RowEncoder, RowError, Version},
+    protocol::{Codec, Column, Format, RowDecoder, RowEncoder, RowError, Version},
 };
 
 /// The primary key of a model: the type itself for one column, a tuple for a composite key.
@@ -150,6 +149,18 @@ pub struct Definition {
     pub options: EntityOptions,
 }
 
+impl Definition {
+    /// How rows of the entity become bytes.
+    #[must_use]
+    pub const fn format(&self) -> Format {
+        Format {
+            schema: self.schema,
+            codec: self.options.codec,
+            compress_above: self.options.compress_above,
+        }
+    }
+}
+
 /// The options of `#[cached(…)]` on the model; what is `None` comes from the
 /// [`CachedDb`](crate::CachedDb).
 #[derive(Clone, Copy, Debug)]
@@ -189,18 +200,6 @@ impl EntityOptions {
         compress_above: None,
     };
 }
-
-/// A type that can be a column of a cached row.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot be kept in the cache",
-    label = "this column's type does not implement serde's `Serialize` and `Deserialize`",
-    note = "derive both on the type, or name a module with `serialize` and `deserialize` \
-            functions: `#[cached(with = \"module\")]`"
-)]
-pub trait CachedField: Serialize + DeserializeOwned {}
-
-#[diagnostic::do_not_recommend]
-impl<T: Serialize + DeserializeOwned> CachedField for T {}
 
 /// A type that can be a version column.
 #[diagnostic::on_unimplemented(

@@ -1,17 +1,22 @@
 //! An entry: what one cache key holds, and its bytes in Redis.
 //!
 //! ```text
-//! V 0000000000000000042 1763715123456 0000600000 00012 9f3a11c2 00 payload…
-//! │ version             │             │          │     │        └ claims: 00, 01–50 writers, L1
-//! └ kind V A T          │             │          │     └ schema fingerprint
-//!                       │             │          └ what the load cost, ms
-//!                       │             └ fresh for (V, A) or floor kept for (T), ms
-//!                       └ written at, ms since 1970 by the tier's clock
+//! 1 V 0000000000000000042 1763715123456 0000600000 0012 9f3a11c2 00 payload…
+//! │ │ version             │             │          │    │        └ claims: 00, 01–50 writers, L1
+//! │ └ kind V A T          │             │          │    └ schema fingerprint
+//! └ format                │             │          └ duration of the load, ms
+//!                         │             └ fresh for (V, A) or floor kept for (T), ms
+//!                         └ written at, ms since 1970 by the tier's clock
 //! ```
-//! (without the spaces: 58 bytes), then 24 bytes per claim: token and deadline, then the payload.
-//! Text, so that `redis-cli get` is a debugger; fixed-width digits, so that Lua, whose numbers
-//! lose precision beyond 2^53 and whose `<` on strings follows the locale, compares versions
-//! safely.
+//! The header has 58 bytes (without the spaces). 24 bytes per claim follow: token and deadline.
+//! The payload is last.
+//!
+//! - The entry is text, so that `redis-cli get` is a debugger.
+//! - Digits have a fixed width, so that Lua compares versions safely: its numbers lose precision
+//!   beyond 2^53, and its `<` on strings follows the locale.
+//! - An entry of another format is not an entry for this build: reads miss, and scripts overwrite
+//!   it. So processes of two formats do not see each other's writes. A new format needs a new
+//!   namespace, or a moment at which no process of the old format runs.
 //!
 //! Does not know which transitions are allowed; that is [`super::state`].
 
@@ -130,13 +135,15 @@ pub struct Entry {
 pub struct Malformed(&'static str);
 
 impl Entry {
+    /// The layout that this build reads and writes: the first byte of an entry.
+    pub const FORMAT: u8 = b'1';
     /// Bytes of the fixed part.
     pub const HEADER_LEN: usize = 58;
     const SLOT_LEN: usize = Token::LEN + 13;
     /// The longest time a value can be fresh: 10 digits of milliseconds, 115 days.
     pub const MAX_SPAN_MS: u64 = 9_999_999_999;
-    /// The largest load cost an entry records.
-    pub const MAX_COST_MS: u32 = 99_999;
+    /// The largest load cost an entry records: 4 digits of milliseconds.
+    pub const MAX_COST_MS: u32 = 9_999;
 
     /// When the value stops being fresh, or the floor lapses.
     pub fn fresh_until(&self) -> Timestamp {
@@ -153,6 +160,7 @@ impl Entry {
         let mut bytes = Vec::with_capacity(
             Self::HEADER_LEN + slots.len() * Self::SLOT_LEN + self.payload.len(),
         );
+        bytes.push(Self::FORMAT);
         bytes.push(match self.kind {
             Kind::Value => b'V',
             Kind::Absent => b'A',
@@ -161,7 +169,7 @@ impl Entry {
         // Writing to a Vec cannot fail.
         let _ = write!(
             bytes,
-            "{:019}{:013}{:010}{:05}{:08x}",
+            "{:019}{:013}{:010}{:04}{:08x}",
             self.version.get(),
             self.at.as_millis(),
             self.span_ms.min(Self::MAX_SPAN_MS),
@@ -198,17 +206,20 @@ impl TryFrom<Bytes> for Entry {
         let header: &[u8; Self::HEADER_LEN] = bytes
             .first_chunk()
             .ok_or(Malformed("shorter than a header"))?;
-        let kind = match header[0] {
+        if header[0] != Self::FORMAT {
+            return Err(Malformed("another format"));
+        }
+        let kind = match header[1] {
             b'V' => Kind::Value,
             b'A' => Kind::Absent,
             b'T' => Kind::Tombstone,
             _ => return Err(Malformed("unknown kind")),
         };
-        let version = Version::new(digits(&header[1..20])?).ok_or(Malformed("version"))?;
-        let at = Timestamp::from_millis(digits(&header[20..33])?);
-        let span_ms = digits(&header[33..43])?;
+        let version = Version::new(digits(&header[2..21])?).ok_or(Malformed("version"))?;
+        let at = Timestamp::from_millis(digits(&header[21..34])?);
+        let span_ms = digits(&header[34..44])?;
         let load_cost_ms =
-            u32::try_from(digits(&header[43..48])?).map_err(|_| Malformed("cost"))?;
+            u32::try_from(digits(&header[44..48])?).map_err(|_| Malformed("cost"))?;
         let schema = header[48..56].iter().try_fold(0, |number, byte| {
             let digit = char::from(*byte).to_digit(16).ok_or(Malformed("schema"))?;
             Ok(number << 4 | digit)

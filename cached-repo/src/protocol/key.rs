@@ -16,6 +16,9 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use sea_orm::sea_query::{IntoValueTuple, Value};
 use sha2::{Digest, Sha256};
 
+#[cfg(feature = "redis")]
+use super::Entry;
+
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'_')
@@ -121,11 +124,11 @@ impl KeySpace {
     }
 }
 
-/// Where the processes that share a namespace tell each other what may have changed; a channel is
-/// no key, so it takes no name from them.
+/// The channel on which processes that share a namespace and a format tell each other which rows
+/// may have changed. Redis keeps channels apart from keys, so no key can have this name.
 #[cfg(feature = "redis")]
 pub(crate) fn channel(namespace: &str) -> String {
-    format!("{}:changed", name(namespace))
+    format!("{}:changed:{}", name(namespace), char::from(Entry::FORMAT))
 }
 
 /// A namespace or the name of an entity, as part of a key.
@@ -300,6 +303,12 @@ mod tests {
         }
         let by_email = space().lookup(["email"]).key(["ada".into()]);
         assert!(by_email.is_hint());
+    }
+
+    #[cfg(feature = "redis")]
+    #[test]
+    fn the_channel_carries_the_format() {
+        assert_eq!(channel("shop"), "shop:changed:1");
     }
 
     #[test]

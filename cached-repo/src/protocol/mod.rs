@@ -2,6 +2,7 @@
 //! spelt and how a row becomes bytes.
 //!
 //! Invariants:
+//! - Nothing here imports another module of this crate.
 //! - Nothing here does I/O, reads a clock or draws a random number, tokens aside: every function
 //!   takes the time it acts at.
 //! - [`state`] is the only place that decides what an operation does to an entry. The Lua
@@ -25,7 +26,7 @@ mod version;
 pub use classify::{Lookup, MissReason, Policy, classify};
 pub use entry::{Claims, Entry, Kind, Malformed, Slot, Timestamp};
 pub use key::{Key, KeySpace, LookupSpace};
-pub use row::{Codec, Column, RowDecoder, RowEncoder, RowError};
-pub use seal::{Content, SealError, holds, open, seal_absent, seal_anything, seal_row};
+pub use row::{CachedField, Codec, Column, RowDecoder, RowEncoder, RowError};
+pub use seal::{Content, Format, SealError, holds, open, seal_absent, seal_anything, seal_row};
 pub use token::Token;
 pub use version::Version;

@@ -11,7 +11,6 @@ use std::borrow::Cow;
 use bytes::Bytes;
 
 use super::{Codec, Entry, Key, Kind, RowDecoder, RowEncoder, RowError, Version, lz4};
-use crate::entity::Definition;
 
 const SEAL_LEN: usize = 5;
 
@@ -25,6 +24,17 @@ enum Tag {
     Json = b'j',
     CompressedMessagePack = b'M',
     CompressedJson = b'J',
+}
+
+/// How the rows of one entity become bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Format {
+    /// Fingerprint of the struct's shape. Entries with another one are misses.
+    pub schema: u32,
+    /// The encoding of the columns.
+    pub codec: Codec,
+    /// Rows of more bytes are compressed if that makes them shorter.
+    pub compress_above: Option<usize>,
 }
 
 /// What an entry holds, once its seal is verified.
@@ -61,21 +71,21 @@ pub enum SealError {
 pub fn seal_row(
     key: &Key,
     version: Version,
-    Definition { schema, options }: &Definition,
+    format: Format,
     encode: impl FnOnce(&mut RowEncoder) -> Result<(), RowError>,
 ) -> Result<Bytes, RowError> {
-    let mut row = RowEncoder::after(&[0; SEAL_LEN], options.codec);
+    let mut row = RowEncoder::after(&[0; SEAL_LEN], format.codec);
     encode(&mut row)?;
     let mut row = row.finish();
-    let mut tag = Tag::plain(options.codec);
-    if let Some(threshold) = options.compress_above
+    let mut tag = Tag::plain(format.codec);
+    if let Some(threshold) = format.compress_above
         && row.len() - SEAL_LEN > threshold
         && let Some(compressed) = lz4::compress(&row[..SEAL_LEN], &row[SEAL_LEN..])
     {
         row = compressed;
-        tag = Tag::compressed(options.codec);
+        tag = Tag::compressed(format.codec);
     }
-    Ok(sealed(row, tag, key, version, *schema))
+    Ok(sealed(row, tag, key, version, format.schema))
 }
 
 /// Seals the knowledge that there is no row.

@@ -225,7 +225,13 @@ impl Audit {
     fn sealed(&self, model: ModelRef<'_>) -> Option<Bytes> {
         let entity = &self.context.entity;
         let encode = |out: &mut _| entity.ops.encode(model, out);
-        seal_row(&self.key, self.served.version, &entity.definition, encode).ok()
+        seal_row(
+            &self.key,
+            self.served.version,
+            entity.definition.format(),
+            encode,
+        )
+        .ok()
     }
 
     /// Whether the row of this payload has these bytes whenever it is read and encoded: not with

@@ -163,7 +163,7 @@ outage! {
         let client = redis::Client::open(other.url()).unwrap();
         let mut admin = client.get_multiplexed_async_connection().await.unwrap();
         eventually("the subscription stands", async || {
-            let channel = format!("{}:changed", world.namespace);
+            let channel = format!("{}:changed:1", world.namespace);
             let mut numsub = redis::cmd("PUBSUB");
             numsub.arg("NUMSUB").arg(channel);
             let (_, count): (String, u64) = numsub.query_async(&mut admin).await.unwrap();

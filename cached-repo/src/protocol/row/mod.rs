@@ -10,8 +10,9 @@ mod exact;
 mod json;
 mod messagepack;
 
+use serde::{Serialize, de::DeserializeOwned};
+
 use super::some_nil::{self, SomeNil};
-use crate::entity::CachedField;
 
 /// What serde, or a column's own codec, said.
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -51,6 +52,18 @@ pub enum RowError {
     #[error("the row has more columns than the model")]
     Trailing,
 }
+
+/// A type that can be a column of a cached row.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be kept in the cache",
+    label = "this column's type does not implement serde's `Serialize` and `Deserialize`",
+    note = "derive both on the type, or name a module with `serialize` and `deserialize` \
+            functions: `#[cached(with = \"module\")]`"
+)]
+pub trait CachedField: Serialize + DeserializeOwned {}
+
+#[diagnostic::do_not_recommend]
+impl<T: Serialize + DeserializeOwned> CachedField for T {}
 
 /// One column of a row: its name, and how its values become bytes and back.
 ///

@@ -348,7 +348,7 @@ mod tests {
         let stats = Arc::new(TierStats::default());
         let lane = Lane::open(
             pool,
-            "test:changed".into(),
+            "test:changed:1".into(),
             TIMEOUT,
             Clock::start(),
             Arc::clone(&stats),

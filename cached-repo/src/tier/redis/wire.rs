@@ -114,7 +114,7 @@ fn digits<const N: usize>(mut number: u64) -> [u8; N] {
 fn push_value(cmd: &mut Cmd, value: &Value) {
     let cost = value.load_cost_ms.min(Entry::MAX_COST_MS);
     cmd.arg(value.fresh_ms.min(Entry::MAX_SPAN_MS))
-        .arg(&digits::<5>(cost.into()))
+        .arg(&digits::<4>(cost.into()))
         .arg(format!("{:08x}", value.schema))
         .arg(value.ttl_ms)
         .arg(&value.payload[..]);

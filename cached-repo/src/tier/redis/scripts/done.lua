@@ -1,7 +1,7 @@
 -- Ends a write.
 -- ARGV: token, keep ms, 'R' rolled back | 'U' put an updated row | 'C' put a created row |
 --       'I' invalidate, version or floor (19 digits), channel, and for a put: fresh ms,
---       cost (5 digits), schema (8 hex digits), ttl ms, payload
+--       cost (4 digits), schema (8 hex digits), ttl ms, payload
 -- Returns {'rolled back' | 'put' | 'superseded' | 'invalidated', now}.
 local token, keep_ms, outcome, version, channel = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
 

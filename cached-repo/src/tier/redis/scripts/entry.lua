@@ -1,24 +1,24 @@
 -- What every script shares: the entry under KEYS[1], and how to write one.
--- The layout is that of protocol/entry.rs: kind(1) version(19) at(13) span(10) cost(5) schema(8)
--- claims(2), then token(11) deadline(13) per claim, then the payload. Versions are compared as
--- strings of 19 digits, because Lua's numbers lose precision beyond 2^53.
+-- The layout is that of protocol/entry.rs: format(1) kind(1) version(19) at(13) span(10) cost(4)
+-- schema(8) claims(2), then token(11) deadline(13) per claim, then the payload. Versions are
+-- compared as strings of 19 digits, because Lua's numbers lose precision beyond 2^53.
 local key = KEYS[1]
-local HEADER, TOKEN, SLOT = 58, 11, 24
+local FORMAT, HEADER, TOKEN, SLOT = '1', 58, 11, 24
 local ZERO = string.rep('0', 19)
 -- The token of a write, or its whole claim, once it may no longer put its row.
 local function voided(text) return text:sub(1, TOKEN - 1) .. '*' .. text:sub(TOKEN + 1) end
 
 local function slot(token, deadline) return string.format('%s%013.0f', token, deadline) end
 
--- The entry, or nil when the key holds nothing, or nothing of ours.
+-- The entry, or nil if the key holds nothing or no entry of this format.
 local function read()
   -- With its first claim, which is mostly the only one.
   local head = redis.pcall('GETRANGE', key, 0, HEADER + SLOT - 1)
   if type(head) ~= 'string' or #head < HEADER then return nil end
-  local kind = head:sub(1, 1)
-  local odd, odd_schema = head:find('%D', 2), head:find('%X', 49)
-  if kind ~= 'V' and kind ~= 'T' and kind ~= 'A' or odd and odd < 49
-    or odd_schema and odd_schema < 57 then
+  local kind = head:sub(2, 2)
+  local odd, odd_schema = head:find('%D', 3), head:find('%X', 49)
+  if head:sub(1, 1) ~= FORMAT or kind ~= 'V' and kind ~= 'T' and kind ~= 'A'
+    or odd and odd < 49 or odd_schema and odd_schema < 57 then
     return nil
   end
   local claims = head:sub(57, 58)
@@ -35,7 +35,7 @@ local function read()
       slots[i + 1] = { text = one, token = one:sub(1, TOKEN), deadline = tonumber(one:sub(TOKEN + 1)) }
     end
   end
-  local version, fresh_until = head:sub(2, 20), tonumber(head:sub(21, 33)) + tonumber(head:sub(34, 43))
+  local version, fresh_until = head:sub(3, 21), tonumber(head:sub(22, 34)) + tonumber(head:sub(35, 44))
   return {
     kind = kind, version = version, head = head, fresh_until = fresh_until,
     lease = leased and slots[1] or nil, writers = leased and {} or slots,
@@ -61,13 +61,14 @@ end
 -- Writes a tombstone that expires at the given moment.
 local function tombstone(version, floor_until, claims, expires)
   local span = math.min(math.max(floor_until - now, 0), 9999999999)
-  redis.call('SET', key, string.format('T%s%013.0f%010.0f0000000000000%s', version, now, span, claims),
+  redis.call('SET', key, string.format('%sT%s%013.0f%010.0f000000000000%s', FORMAT, version, now, span, claims),
     'PXAT', string.format('%.0f', expires))
 end
 
 -- Writes a value or an absent: cost and schema as the client spells them.
 local function hold(kind, version, fresh_ms, cost, schema, claims, body, expires)
-  local head = string.format('%s%s%013.0f%010.0f%s%s%s', kind, version, now, fresh_ms, cost, schema, claims)
+  local head = string.format('%s%s%s%013.0f%010.0f%s%s%s',
+    FORMAT, kind, version, now, fresh_ms, cost, schema, claims)
   redis.call('SET', key, head .. body, 'PXAT', string.format('%.0f', expires))
 end
 

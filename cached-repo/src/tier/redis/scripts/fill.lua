@@ -1,5 +1,5 @@
 -- Ends a lease with what the load found.
--- ARGV: token, 'V' row | 'A' absent | 'N' nothing, version (19 digits), fresh ms, cost (5 digits),
+-- ARGV: token, 'V' row | 'A' absent | 'N' nothing, version (19 digits), fresh ms, cost (4 digits),
 --       schema (8 hex digits), ttl ms, payload
 -- Returns {'stored' | 'released' | 'lease lost' | 'below floor', now}.
 local token, found, version = ARGV[1], ARGV[2], ARGV[3]

@@ -27,7 +27,7 @@ impl Fixture {
         let stats = Arc::new(TierStats::default());
         let lane = Lane::open(
             server.pool(),
-            "test:changed".into(),
+            "test:changed:1".into(),
             timeout,
             Clock::start(),
             Arc::clone(&stats),
