@@ -9,10 +9,9 @@ use std::{
 };
 
 use anyhow::Result;
+use cached_repo_report::{Contest, median};
 use futures_util::future::LocalBoxFuture;
 use tokio::task::JoinSet;
-
-use crate::figure::{Contest, median};
 
 /// Rounds of every contest; one more runs before them and is thrown away.
 pub(crate) const ROUNDS: usize = 7;

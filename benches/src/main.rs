@@ -6,28 +6,25 @@
 //!
 //! - [`stage`] is where it happens, [`city`] the rows, [`keys`] which of them are asked for;
 //! - [`peers`] are those that are compared, [`load`] puts load on them;
-//! - [`cases`] say what is measured, [`figure`] what is reported.
+//! - [`cases`] say what is measured, [`cached_repo_report`] prints it.
 
 // A case's future holds those of everyone who is compared.
 #![recursion_limit = "256"]
 
 mod cases;
 mod city;
-mod figure;
 mod keys;
 mod load;
-mod machine;
 mod peers;
 mod stage;
 
-use std::{fs, path::Path, process::ExitCode, time::Instant};
+use std::{path::Path, process::ExitCode, time::Instant};
 
 use anyhow::{Context, Result, ensure};
-use serde_json::json;
+use cached_repo_report::{Figure, describe};
 
 use crate::{
     cases::{Case, SPIN, near, spin, stampede},
-    figure::Figure,
     stage::Stage,
 };
 
@@ -69,9 +66,9 @@ async fn run(arguments: &[&str]) -> Result<ExitCode> {
 }
 
 async fn measure(cases: &[Case], names: &[&str]) -> Result<()> {
-    let machine = machine::describe();
+    let machine = describe(&[("postgresql", "postgres"), ("redis", "redis-server")]);
     for (what, value) in &machine {
-        println!("# {what}: {}", value.as_str().unwrap_or_default());
+        println!("# {what}: {value}");
     }
     let stage = Stage::new()?;
     let mut figures: Vec<Figure> = Vec::new();
@@ -94,13 +91,7 @@ async fn measure(cases: &[Case], names: &[&str]) -> Result<()> {
         }
         println!("# {} took {:.1?}", case.name, began.elapsed());
     }
-    let results = json!({
-        "machine": machine.into_iter().collect::<serde_json::Map<_, _>>(),
-        "figures": figures.iter().map(Figure::to_json).collect::<Vec<_>>(),
-    });
-    let path = Path::new(RESULTS);
-    fs::create_dir_all(path.parent().context("a file is in a directory")?)?;
-    fs::write(path, serde_json::to_vec_pretty(&results)?)?;
+    cached_repo_report::write(Path::new(RESULTS), &machine, &figures)?;
     println!("# written to {RESULTS}");
     Ok(())
 }

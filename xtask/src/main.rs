@@ -6,6 +6,7 @@
 mod bench;
 mod chaos;
 mod ci;
+mod compile;
 mod install;
 mod layers;
 mod model;
@@ -39,6 +40,9 @@ commands:
                   seen
   bench [NAME …]  ours and the peers side by side: one line per figure whose name begins with a
                   NAME, of all without; also as JSON in target/bench/results.json
+  bench compile [--library PATH] [--entities N] [--rounds N] [--only dev|release]
+                  the build time and binary size of a program with us and with SeaORM alone; takes
+                  minutes, is not part of `bench`; also as JSON in target/bench/compile.json
   ci              fmt, tidy, clippy, docs, fuzz target, test, model, chaos: what CI runs
   tidy [--layers] check the house rules that no other tool knows; --layers: only which module
                   imports which, with all that the import circles are made of
@@ -67,6 +71,7 @@ fn run() -> Result<Outcome> {
         ["with", "--", program, arguments @ ..] => test::with(&root, program, arguments),
         ["model", arguments @ ..] => model::run(&root, arguments),
         ["chaos", arguments @ ..] => chaos::run(&root, arguments),
+        ["bench", "compile", arguments @ ..] => compile::run(&root, arguments),
         ["bench", names @ ..] => bench::run(&root, names),
         ["ci"] => ci::run(&root),
         ["tidy"] => tidy::run(&root),

@@ -12,14 +12,10 @@ use cached_repo::{
     CachedEntity, Version,
     internals::{Claims, Content, Entry, Key, KeySpace, Kind, Timestamp, open, seal_row},
 };
+use cached_repo_report::{Figure, median};
 
 use super::Case;
-use crate::{
-    city::City,
-    figure::{Figure, median},
-    load::ROUNDS,
-    stage::Stage,
-};
+use crate::{city::City, load::ROUNDS, stage::Stage};
 
 /// Rows that are encoded, one after the other.
 const SAMPLE: usize = 1000;

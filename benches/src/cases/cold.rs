@@ -1,10 +1,10 @@
 //! Empty caches: every one of 20,000 rows is asked for once, by 256 tasks.
 
 use anyhow::{Context, Result};
+use cached_repo_report::{Contest, Figure};
 
 use super::Case;
 use crate::{
-    figure::{Contest, Figure},
     load::{Entrant, alternate, sweep},
     peers::{CachedCrate, Contender, Ours, SeaOrm},
     stage::{Counted, Database, Disk, Stage},

@@ -2,11 +2,11 @@
 
 use anyhow::{Context, Result, ensure};
 use cached_repo::internals::KeySpace;
+use cached_repo_report::{Figure, median};
 use deadpool_redis::redis;
 
 use super::{Case, owned, shared_hit::warm};
 use crate::{
-    figure::{Figure, median},
     peers::{Contender, Lineup, Ours, for_each},
     stage::Stage,
 };

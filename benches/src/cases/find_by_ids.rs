@@ -3,14 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, ensure};
+use cached_repo_report::{Contest, Figure};
 use deadpool_redis::redis::{self, InfoDict};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
 
 use super::{Case, shared_hit::warm};
 use crate::{
-    city,
-    figure::{Contest, Figure},
-    keys,
+    city, keys,
     load::{Entrant, alternate, throughput},
     peers::{CacheAside, Contender, Ours, SeaOrm},
     stage::{Disk, Stage},

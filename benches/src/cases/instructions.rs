@@ -10,9 +10,10 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 use cached_repo::internals::{Entry, KeySpace};
+use cached_repo_report::Figure;
 
 use super::{Case, codec, near};
-use crate::{city, figure::Figure};
+use crate::city;
 
 /// The first argument of a run under callgrind; what to do, how often and with what follow.
 pub(crate) const SPIN: &str = "--spin";

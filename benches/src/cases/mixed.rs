@@ -6,10 +6,10 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use anyhow::Result;
+use cached_repo_report::{Contest, Figure};
 
 use super::{Case, shared_hit::warm};
 use crate::{
-    figure::{Contest, Figure},
     keys::{Keys, Popularity},
     load::{Entrant, alternate, throughput},
     peers::{Contender, Lineup, for_each},

@@ -12,10 +12,11 @@ pub(crate) mod stampede;
 mod write;
 
 use anyhow::Result;
+use cached_repo_report::Figure;
 use futures_util::future::LocalBoxFuture;
 
 pub(crate) use self::instructions::{SPIN, spin};
-use crate::{figure::Figure, stage::Stage};
+use crate::stage::Stage;
 
 type Run = Box<dyn for<'a> Fn(&'a Stage) -> LocalBoxFuture<'a, Result<Vec<Figure>>>>;
 

@@ -13,6 +13,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use cached_repo::{CachedDb, Source};
+use cached_repo_report::{Contest, Figure};
 use deadpool_redis::{Runtime, redis};
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter};
 use tokio::process::Command;
@@ -21,7 +22,6 @@ use self::near_city::{Column, Entity, Model as NearCity};
 use super::{Case, instructions, owned};
 use crate::{
     city::{self, city_entity},
-    figure::{Contest, Figure},
     keys::{Keys, Popularity},
     load::{Entrant, alternate},
     peers::{Contender, Moka, Ours, QuickCache},

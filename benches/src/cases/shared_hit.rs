@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use cached_repo_report::{Contest, Figure};
 
 use super::Case;
 use crate::{
-    figure::{Contest, Figure},
     keys::{Keys, Popularity},
     load::{Entrant, alternate, sweep, throughput},
     peers::{Contender, Lineup, for_each},

@@ -11,6 +11,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
+use cached_repo_report::Figure;
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
     process::{Child, ChildStdin, ChildStdout, Command},
@@ -20,7 +21,6 @@ use tokio::{
 
 use super::Case;
 use crate::{
-    figure::Figure,
     load::ROUNDS,
     peers::{Contender, Lineup, Ours, for_each},
     stage::{Counted, Database, Disk, Stage},

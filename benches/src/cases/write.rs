@@ -13,6 +13,7 @@ use std::{
 };
 
 use anyhow::Result;
+use cached_repo_report::{Contest, Figure};
 use futures_util::future::BoxFuture;
 use sea_orm::{
     ActiveModelTrait, ActiveValue::Set, ColumnTrait, DatabaseConnection, EntityTrait,
@@ -23,7 +24,6 @@ use tokio::sync::Mutex;
 use super::Case;
 use crate::{
     city::{self, City},
-    figure::{Contest, Figure},
     load::{Entrant, alternate, latency, throughput},
     peers::{Contender, Ours, SeaOrm},
     stage::{Disk, Stage},

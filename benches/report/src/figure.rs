@@ -9,16 +9,20 @@ use serde_json::{Value, json};
 
 /// One figure: a name, and what each round measured.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Figure {
-    pub(crate) name: String,
-    pub(crate) unit: &'static str,
+pub struct Figure {
+    /// What it is called in the output; names are looked for by their beginning.
+    pub name: String,
+    /// What it is counted in.
+    pub unit: &'static str,
     samples: Vec<f64>,
 }
 
 impl Figure {
+    /// What each round measured.
+    ///
     /// # Panics
     /// Without samples.
-    pub(crate) fn new(name: impl Into<String>, unit: &'static str, samples: Vec<f64>) -> Self {
+    pub fn new(name: impl Into<String>, unit: &'static str, samples: Vec<f64>) -> Self {
         assert!(!samples.is_empty(), "a figure without samples");
         Self {
             name: name.into(),
@@ -28,11 +32,13 @@ impl Figure {
     }
 
     /// Something that is counted and not timed.
-    pub(crate) fn exact(name: impl Into<String>, unit: &'static str, value: f64) -> Self {
+    pub fn exact(name: impl Into<String>, unit: &'static str, value: f64) -> Self {
         Self::new(name, unit, vec![value])
     }
 
-    pub(crate) fn median(&self) -> f64 {
+    /// What is reported.
+    #[must_use]
+    pub fn median(&self) -> f64 {
         median(&self.samples)
     }
 
@@ -47,7 +53,9 @@ impl Figure {
             .fold(f64::NEG_INFINITY, f64::max)
     }
 
-    pub(crate) fn to_json(&self) -> Value {
+    /// With every round.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
         json!({
             "name": self.name,
             "value": self.median(),
@@ -73,16 +81,22 @@ impl fmt::Display for Figure {
 
 /// What several contenders did in the same rounds; ours is the first.
 #[derive(Debug)]
-pub(crate) struct Contest {
-    pub(crate) case: String,
-    pub(crate) unit: &'static str,
+pub struct Contest {
+    /// What they did; the names of the figures begin with it.
+    pub case: String,
+    /// What each is measured in.
+    pub unit: &'static str,
     /// By contender, one sample per round.
-    pub(crate) samples: Vec<(&'static str, Vec<f64>)>,
+    pub samples: Vec<(&'static str, Vec<f64>)>,
 }
 
 impl Contest {
     /// `<case>_vs_<peer>`: ours divided by the peer's; and what each measured, `<case>_<contender>`.
-    pub(crate) fn into_figures(self) -> Vec<Figure> {
+    ///
+    /// # Panics
+    /// Without contenders, or without samples.
+    #[must_use]
+    pub fn into_figures(self) -> Vec<Figure> {
         let Self {
             case,
             unit,
@@ -100,7 +114,8 @@ impl Contest {
     }
 
     /// The names of the figures of a contest between these.
-    pub(crate) fn names(case: &str, contenders: &[&str]) -> Vec<String> {
+    #[must_use]
+    pub fn names(case: &str, contenders: &[&str]) -> Vec<String> {
         let ratios = contenders[1..]
             .iter()
             .map(|peer| format!("{case}_vs_{peer}"));
@@ -113,7 +128,8 @@ impl Contest {
 ///
 /// # Panics
 /// Without samples.
-pub(crate) fn median(samples: &[f64]) -> f64 {
+#[must_use]
+pub fn median(samples: &[f64]) -> f64 {
     let mut sorted = samples.to_vec();
     sorted.sort_by(f64::total_cmp);
     let middle = sorted.len() / 2;
