@@ -33,17 +33,20 @@ const LIBRARIES: [(&str, &str); 2] = [
     (
         "cached-repo/src",
         "
-        clock telemetry policy backoff places
+        telemetry policy backoff tasks
         protocol
-        tier near::stamps near::witness
+        clock places
+        tier near
+        database cached
         entity
         config error
-        context database tasks
-        invalidation session
-        near cached
+        invalidation
+        context session
         read | write
+        registry
+        transaction
         db
-        repository write::transaction
+        repository
         __private internals crate
         ",
     ),

@@ -6,14 +6,18 @@
 //!
 //! Does not know the cache.
 
+mod error;
 mod transaction;
 
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, ExecResult,
-    QueryResult, RuntimeErr, Statement, entity::prelude::async_trait::async_trait, sqlx,
+    QueryResult, Statement, entity::prelude::async_trait::async_trait,
 };
 
-pub(crate) use self::transaction::OpenTransaction;
+pub(crate) use self::{
+    error::{is_connection_failure, is_refusal},
+    transaction::OpenTransaction,
+};
 
 /// A connection for SeaORM, whatever is behind it.
 #[derive(Clone, Copy)]
@@ -66,53 +70,5 @@ impl ConnectionTrait for Executor<'_> {
 
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
         on_connection!(self, conn => conn.query_all_raw(statement).await)
-    }
-}
-
-/// What the database itself answered: an SQLSTATE, or SQLite's result code.
-fn sql_state(error: &DbErr) -> Option<String> {
-    let (DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error))) =
-        error
-    else {
-        return None;
-    };
-    match &**error {
-        sqlx::Error::Database(answer) => answer.code().map(Into::into),
-        _ => None,
-    }
-}
-
-/// Whether the database itself answered that it did not do it. A statement that commits by itself
-/// has then written nothing, unless the answer was that the server is in trouble.
-pub(crate) fn is_refusal(error: &DbErr) -> bool {
-    match sql_state(error).as_deref() {
-        // SQLSTATE: connection, system and internal errors, shutdown, completion unknown, and
-        // what MySQL has no class for.
-        Some(state) if state.len() == 5 => {
-            let uncertain = ["08", "58", "XX", "57P", "40003", "HY000"];
-            !uncertain.iter().any(|class| state.starts_with(class))
-        }
-        // SQLite's result codes; the low byte of an I/O error is 10.
-        Some(code) => code.parse::<u32>().is_ok_and(|code| code & 0xff != 10),
-        None => false,
-    }
-}
-
-/// Whether there was no connection to run a statement on, so that no other statement would fare
-/// better.
-pub(crate) fn is_connection_failure(error: &DbErr) -> bool {
-    match error {
-        DbErr::ConnectionAcquire(_) | DbErr::Conn(_) => true,
-        DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error)) => {
-            matches!(
-                **error,
-                sqlx::Error::Io(_)
-                    | sqlx::Error::Tls(_)
-                    | sqlx::Error::PoolTimedOut
-                    | sqlx::Error::PoolClosed
-                    | sqlx::Error::WorkerCrashed
-            )
-        }
-        _ => false,
     }
 }

@@ -18,7 +18,7 @@ use std::{
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, TransactionTrait};
 use tokio::sync::{Notify, RwLock, RwLockReadGuard};
 
-use super::sql_state;
+use super::error::sql_state;
 
 /// A database transaction, until it ends.
 pub(crate) struct OpenTransaction {

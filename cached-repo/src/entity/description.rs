@@ -7,6 +7,8 @@
 //!
 //! Does not read or write anything.
 
+pub(crate) mod statements;
+
 use std::{fmt, sync::Arc};
 
 use sea_orm::{

@@ -8,7 +8,6 @@
 
 pub(crate) mod description;
 pub(crate) mod ops;
-pub(crate) mod statements;
 
 use std::time::Duration;
 
@@ -17,7 +16,7 @@ use sea_orm::{
     PrimaryKeyTrait,
 };
 
-pub(crate) use self::description::Entity;
+pub(crate) use self::description::{Entity, statements};
 use crate::{
     near::NearOptions,
     policy::OnCacheFailure,

@@ -8,7 +8,7 @@
 
 use sea_orm::{ActiveValue, sea_query::Value};
 
-use super::Verb;
+use super::outcome::Verb;
 use crate::{
     entity::{Entity, description::Lookup},
     protocol::Key,

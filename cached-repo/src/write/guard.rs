@@ -11,7 +11,7 @@ use super::{
     affected::AffectedKeys,
     block_set::{BlockSet, Refusal},
     invalidate::invalidate_key,
-    sql::{Sql, Written},
+    outcome::{Sql, Written},
 };
 use crate::{
     cached::AnyModel,

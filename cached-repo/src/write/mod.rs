@@ -22,6 +22,7 @@ mod commit;
 mod detach;
 mod guard;
 mod invalidate;
+mod outcome;
 mod sql;
 
 use std::sync::Arc;
@@ -33,11 +34,13 @@ use self::{
     affected::AffectedKeys,
     detach::Detach,
     guard::WriteGuard,
-    sql::{Sql, Statement, Values, expected_version},
+    outcome::Sql,
+    sql::{Statement, Values, expected_version},
 };
 pub(crate) use self::{
     commit::commit,
     invalidate::{invalidate, invalidate_all, note_invalidation},
+    outcome::Verb,
 };
 use crate::{
     cached::{AnyModel, Provenance, Row},
@@ -47,13 +50,6 @@ use crate::{
     invalidation::EnqueueOnDrop,
     session::Scope,
 };
-
-/// What a save does to its row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verb {
-    Insert,
-    Update,
-}
 
 /// Inserts or updates a row.
 pub(crate) async fn save(

@@ -14,7 +14,10 @@ use sea_orm::{
 };
 use tokio::time::Instant;
 
-use super::{Verb, guard::WriteGuard};
+use super::{
+    guard::WriteGuard,
+    outcome::{Sql, Verb, Written},
+};
 use crate::{
     cached::AnyModel,
     context::EntityContext,
@@ -24,40 +27,10 @@ use crate::{
         statements::{Update, fetch_one, find_by_id},
     },
     error::WriteError,
-    protocol::Version,
 };
 
 /// The values of all columns.
 pub(super) type Values = Vec<ActiveValue<Value>>;
-
-/// What became of a write's SQL.
-pub(super) enum Sql {
-    Committed(Written),
-    /// Nothing was written.
-    Refused(WriteError),
-    /// Nothing was written, because the row is not what the caller took it for.
-    Contradicted(WriteError),
-    /// The statement was sent and may be committed, now or later.
-    Unknown(WriteError),
-}
-
-/// A written row; for a delete, the row as it was.
-pub(super) struct Written {
-    pub(super) model: AnyModel,
-    pub(super) inserted: bool,
-    pub(super) deleted: bool,
-}
-
-impl Written {
-    /// The version below which nothing may be stored any more.
-    pub(super) fn floor(&self, entity: &Entity) -> Version {
-        match entity.ops.version(&*self.model) {
-            Some(version) if self.deleted => version.next(),
-            Some(version) => version,
-            None => Version::ZERO,
-        }
-    }
-}
 
 /// What the SQL of a write needs.
 pub(super) struct Statement<'a, 'g> {

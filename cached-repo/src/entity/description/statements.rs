@@ -14,7 +14,7 @@ use sea_orm::{
     },
 };
 
-use super::{Entity, description::is_null};
+use super::{Entity, is_null};
 use crate::{cached::AnyModel, database::Executor};
 
 /// What an update expects of its row, and what it does to it.
