@@ -23,6 +23,7 @@ use sea_orm::{
 use super::{
     CachedEntity, ColumnOf, Definition, EntityOptions, LookupKind, PrimaryKey,
     ops::{EntityOps, ModelRef, Typed},
+    version::first_version,
 };
 use crate::{
     protocol::{Key, KeySpace, LookupSpace, RowDecoder, RowEncoder, RowError, Version, key},
@@ -288,7 +289,7 @@ impl Parts {
             lookups: self.lookups.into_iter().map(lookup).collect(),
             version: self.version.map(|(at, value_type)| VersionColumn {
                 at,
-                first: first_version(&value_type),
+                first: first_version(&value_type).expect("`VersionField` is an integer"),
             }),
             name,
             keys,
@@ -320,17 +321,6 @@ fn table_name(schema: Option<&str>, table: &str) -> String {
     match schema {
         Some(schema) => format!("{schema}.{table}"),
         None => table.to_owned(),
-    }
-}
-
-/// 1, as whichever integer the version column is; `VersionField` admits no other type.
-fn first_version(value_type: &ArrayType) -> Value {
-    match value_type {
-        ArrayType::SmallInt => Value::SmallInt(Some(1)),
-        ArrayType::Int => Value::Int(Some(1)),
-        ArrayType::Unsigned => Value::Unsigned(Some(1)),
-        ArrayType::BigUnsigned => Value::BigUnsigned(Some(1)),
-        _ => Value::BigInt(Some(1)),
     }
 }
 

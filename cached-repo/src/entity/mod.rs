@@ -8,6 +8,7 @@
 
 pub(crate) mod description;
 pub(crate) mod ops;
+mod version;
 
 use std::time::Duration;
 
@@ -16,7 +17,11 @@ use sea_orm::{
     PrimaryKeyTrait,
 };
 
-pub(crate) use self::description::{Entity, statements};
+pub use self::version::VersionField;
+pub(crate) use self::{
+    description::{Entity, statements},
+    version::version_number,
+};
 use crate::{
     near::NearOptions,
     policy::OnCacheFailure,
@@ -199,29 +204,6 @@ impl EntityOptions {
         compress_above: None,
     };
 }
-
-/// A type that can be a version column.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot be a version column",
-    label = "a version is a plain integer that only grows",
-    note = "use one of `i16`, `i32`, `i64`, `u32` and `u64`"
-)]
-pub trait VersionField: Copy {
-    /// The version, `None` if it is negative or beyond what an entry can hold (19 digits); such
-    /// a row is cached without a version.
-    fn to_version(self) -> Option<Version>;
-}
-
-macro_rules! version_fields {
-    ($($ty:ty),*) => {$(
-        impl VersionField for $ty {
-            fn to_version(self) -> Option<Version> {
-                u64::try_from(self).ok().and_then(Version::new)
-            }
-        }
-    )*};
-}
-version_fields!(i16, i32, i64, u32, u64);
 
 /// A value that names one row of `M`: anything that converts into its primary key.
 #[diagnostic::on_unimplemented(

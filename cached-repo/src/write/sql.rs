@@ -25,6 +25,7 @@ use crate::{
     entity::{
         Entity,
         statements::{Update, fetch_one, find_by_id},
+        version_number,
     },
     error::WriteError,
 };
@@ -286,8 +287,8 @@ async fn contradiction(
         (Ok(Some(model)), Some(expected), Some(version)) => WriteError::VersionConflict {
             entity: entity.name.clone(),
             id: WriteError::id_text(&key),
-            expected: version_number(&expected),
-            found: version_number(&entity.ops.value(&*model, version.at)),
+            expected: version_number(&expected).unwrap_or_default(),
+            found: version_number(&entity.ops.value(&*model, version.at)).unwrap_or_default(),
         },
         (Ok(_), ..) => context.not_found(&key),
         (Err(source), ..) => context.write_failed(source),
@@ -392,17 +393,5 @@ fn leave_generated_columns(entity: &Entity, values: &mut Values) {
         if column.is_generated {
             *value = ActiveValue::NotSet;
         }
-    }
-}
-
-fn version_number(value: &Value) -> i128 {
-    match value {
-        Value::SmallInt(Some(version)) => i128::from(*version),
-        Value::Int(Some(version)) => i128::from(*version),
-        Value::BigInt(Some(version)) => i128::from(*version),
-        Value::Unsigned(Some(version)) => i128::from(*version),
-        Value::BigUnsigned(Some(version)) => i128::from(*version),
-        // `VersionField` admits no other type.
-        _ => 0,
     }
 }
