@@ -1,34 +1,112 @@
 //! The rules between options, and between an option and its field: one function each.
+//!
+//! A rule reads the syntax, and the model if it depends on lookups. It changes neither.
 
-use syn::Type;
+use syn::{Data, DeriveInput};
 
 use crate::{
-    attr::last_segment,
     diag::Diagnostics,
-    model::{Field, Model},
+    ir::Model,
+    syntax::{FieldSyntax, StructSyntax, is_cached},
+    types,
 };
 
-/// What a version column can be; `VersionField` in the runtime is the same list.
-const VERSION_TYPES: &str = "`i16`, `i32`, `i64`, `u32` and `u64`";
-
 /// Reports every broken rule.
-pub(crate) fn check(model: &Model, diag: &mut Diagnostics) {
-    one_version(model, diag);
-    for field in &model.fields {
+pub(crate) fn check(input: &StructSyntax, model: &Model, diag: &mut Diagnostics) {
+    for (at, field) in input.fields.iter().enumerate() {
+        let is_found_by = model.lookups.iter().any(|it| it.fields.contains(&at));
+        index_is_not_unique(input, field, diag);
+        normalize_is_used(field, is_found_by, diag);
+        normalize_is_on_a_text(field, is_found_by, diag);
+        key_of_a_lookup_has_serde(field, model, diag);
+    }
+    one_version(input, diag);
+    for field in &input.fields {
         version_is_a_column(field, diag);
         version_is_not_the_key(field, diag);
         version_is_an_integer(field, diag);
-        version_is_encoded_by_us(field, diag);
+        version_has_no_codec(field, diag);
         with_is_on_a_column(field, diag);
         generated_is_the_databases(field, diag);
     }
 }
 
-fn one_version(model: &Model, diag: &mut Diagnostics) {
-    let mut versions = model
-        .fields
-        .iter()
-        .filter_map(|field| field.attrs.version.map(|span| (field, span)));
+/// Reports options on relations.
+///
+/// `input` is the struct that `#[sea_orm::model]` adds beside the model. It repeats the attributes of
+/// the model, and they are checked there. Relations exist only here.
+pub(crate) fn check_relations(input: &DeriveInput, diag: &mut Diagnostics) {
+    let Data::Struct(data) = &input.data else {
+        return;
+    };
+    let relations = data.fields.iter().filter(|it| types::is_relation(&it.ty));
+    let attrs = relations.flat_map(|it| &it.attrs);
+    for attr in attrs.filter(|it| is_cached(it)) {
+        diag.error(
+            attr,
+            "a relation is not a column of the row, so it is not cached: remove this attribute",
+        );
+    }
+}
+
+fn index_is_not_unique(input: &StructSyntax, field: &FieldSyntax, diag: &mut Diagnostics) {
+    let is_unique = field.attrs.unique.is_some() || field.attrs.sea_orm.unique;
+    if let Some(index) = &field.attrs.index
+        && is_unique
+        // An error about the key's lookups exists already.
+        && !input.is_only_key(field)
+    {
+        diag.error_at(
+            index.span,
+            format!(
+                "`{}` is unique, so `find_by_{0}` finds its one row: remove `index`",
+                field.name()
+            ),
+        );
+    }
+}
+
+fn normalize_is_used(field: &FieldSyntax, is_found_by: bool, diag: &mut Diagnostics) {
+    if let Some(normalize) = &field.attrs.normalize
+        && !is_found_by
+    {
+        diag.error_at(
+            normalize.span,
+            format!(
+                "nothing is found by `{0}`, so `normalize` has no effect: add `#[cached(index)]` to \
+                 `{0}`, or remove it",
+                field.ident
+            ),
+        );
+    }
+}
+
+fn normalize_is_on_a_text(field: &FieldSyntax, is_found_by: bool, diag: &mut Diagnostics) {
+    if field.attrs.normalize.is_some() && is_found_by && !types::is_text(&field.ty) {
+        diag.error(
+            &field.ty,
+            "`normalize` gives texts one spelling: it goes with a `String` column",
+        );
+    }
+}
+
+/// The cache stores the primary keys that a lookup finds, with the serde of the key's own types.
+fn key_of_a_lookup_has_serde(field: &FieldSyntax, model: &Model, diag: &mut Diagnostics) {
+    if let Some(with) = &field.attrs.with
+        && field.attrs.sea_orm.primary_key
+        && !model.lookups.is_empty()
+    {
+        diag.error_at(
+            with.span,
+            "rows are found by other columns, so the cache keeps lists of primary keys: derive \
+             `Serialize` and `Deserialize` on the key's type and remove `with`",
+        );
+    }
+}
+
+fn one_version(input: &StructSyntax, diag: &mut Diagnostics) {
+    let fields = input.fields.iter();
+    let mut versions = fields.filter_map(|field| Some((field, field.attrs.version?)));
     let Some((first, _)) = versions.next() else {
         return;
     };
@@ -44,9 +122,9 @@ fn one_version(model: &Model, diag: &mut Diagnostics) {
     }
 }
 
-fn version_is_a_column(field: &Field, diag: &mut Diagnostics) {
+fn version_is_a_column(field: &FieldSyntax, diag: &mut Diagnostics) {
     if let Some(span) = field.attrs.version
-        && field.attrs.ignored
+        && field.attrs.sea_orm.ignore
     {
         diag.error_at(
             span,
@@ -59,9 +137,9 @@ fn version_is_a_column(field: &Field, diag: &mut Diagnostics) {
     }
 }
 
-fn version_is_not_the_key(field: &Field, diag: &mut Diagnostics) {
+fn version_is_not_the_key(field: &FieldSyntax, diag: &mut Diagnostics) {
     if let Some(span) = field.attrs.version
-        && field.attrs.primary_key
+        && field.attrs.sea_orm.primary_key
     {
         diag.error_at(
             span,
@@ -74,58 +152,18 @@ fn version_is_not_the_key(field: &Field, diag: &mut Diagnostics) {
     }
 }
 
-/// Says at once what `VersionField` would say, for the types whose names give them away.
-fn version_is_an_integer(field: &Field, diag: &mut Diagnostics) {
-    if field.attrs.version.is_none() || field.attrs.ignored {
-        return;
-    }
-    if let Some(problem) = version_type_problem(&field.ty) {
+/// Reports the types whose names say enough. For all others rustc reports that `VersionField` is not
+/// implemented.
+fn version_is_an_integer(field: &FieldSyntax, diag: &mut Diagnostics) {
+    if field.attrs.version.is_some()
+        && !field.attrs.sea_orm.ignore
+        && let Some(problem) = types::version_problem(&field.ty)
+    {
         diag.error(&field.ty, problem);
     }
 }
 
-fn version_type_problem(ty: &Type) -> Option<String> {
-    let name = match ty {
-        Type::Tuple(_) | Type::Array(_) | Type::Slice(_) | Type::Reference(_) => {
-            return Some(format!(
-                "a version column is one integer: use one of {VERSION_TYPES}"
-            ));
-        }
-        other => last_segment(other)?.to_string(),
-    };
-    match name.as_str() {
-        "Option" => Some(format!(
-            "a version column is never NULL: make the column `NOT NULL DEFAULT 1` and use one of \
-             {VERSION_TYPES}"
-        )),
-        "f32" | "f64" => Some(format!(
-            "`{name}` cannot count versions, it rounds: use one of {VERSION_TYPES}"
-        )),
-        "i8" | "u8" | "u16" | "isize" | "usize" | "i128" | "u128" | "bool" | "char" | "String"
-        | "str" | "Vec" => Some(format!(
-            "`{name}` cannot be a version column: use one of {VERSION_TYPES}"
-        )),
-        _ => None,
-    }
-}
-
-fn generated_is_the_databases(field: &Field, diag: &mut Diagnostics) {
-    let Some(span) = field.attrs.generated else {
-        return;
-    };
-    let instead = if field.attrs.version.is_some() {
-        "the version is raised by every write already: remove `generated`"
-    } else if field.attrs.ignored {
-        "an ignored field is no column: remove `generated`"
-    } else if field.attrs.primary_key {
-        "a key that the database makes is left out of the insert (`NotSet`): remove `generated`"
-    } else {
-        return;
-    };
-    diag.error_at(span, instead);
-}
-
-fn version_is_encoded_by_us(field: &Field, diag: &mut Diagnostics) {
+fn version_has_no_codec(field: &FieldSyntax, diag: &mut Diagnostics) {
     if let Some(with) = &field.attrs.with
         && field.attrs.version.is_some()
     {
@@ -136,9 +174,9 @@ fn version_is_encoded_by_us(field: &Field, diag: &mut Diagnostics) {
     }
 }
 
-fn with_is_on_a_column(field: &Field, diag: &mut Diagnostics) {
+fn with_is_on_a_column(field: &FieldSyntax, diag: &mut Diagnostics) {
     if let Some(with) = &field.attrs.with
-        && field.attrs.ignored
+        && field.attrs.sea_orm.ignore
     {
         diag.error_at(
             with.span,
@@ -148,4 +186,20 @@ fn with_is_on_a_column(field: &Field, diag: &mut Diagnostics) {
             ),
         );
     }
+}
+
+fn generated_is_the_databases(field: &FieldSyntax, diag: &mut Diagnostics) {
+    let Some(span) = field.attrs.generated else {
+        return;
+    };
+    let instead = if field.attrs.version.is_some() {
+        "the version is raised by every write already: remove `generated`"
+    } else if field.attrs.sea_orm.ignore {
+        "an ignored field is no column: remove `generated`"
+    } else if field.attrs.sea_orm.primary_key {
+        "a key that the database makes is left out of the insert (`NotSet`): remove `generated`"
+    } else {
+        return;
+    };
+    diag.error_at(span, instead);
 }

@@ -1,13 +1,14 @@
-//! The errors of one derive: collected, so that all mistakes are reported in one go.
+//! The errors of one derive, collected so that one build reports all mistakes, and the phrases
+//! that several messages share.
 //!
-//! Also the phrases that messages share: lists of options and the guess at what was meant.
+//! Imports no other file of this crate.
 
 use std::fmt::Display;
 
 use proc_macro2::{Span, TokenStream};
 use quote::ToTokens;
 
-/// How many edits a word may be away from an option and still be taken for a misspelling of it.
+/// A word with more differences from an option is not a misspelling of it.
 const MAX_TYPOS: usize = 2;
 
 /// The errors found so far.
@@ -36,7 +37,7 @@ impl Diagnostics {
         self.errors.is_empty()
     }
 
-    /// One `compile_error!` per error, in the order of discovery.
+    /// One `compile_error!` for each error, in the order in which they were found.
     pub(crate) fn into_compile_errors(self) -> TokenStream {
         self.errors
             .iter()
@@ -46,12 +47,20 @@ impl Diagnostics {
 }
 
 /// `` `a`, `b` and `c` ``.
-pub(crate) fn list<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
+pub(crate) fn list<T: Display>(words: impl IntoIterator<Item = T>) -> String {
     let mut words: Vec<String> = words.into_iter().map(|word| format!("`{word}`")).collect();
     match (words.pop(), words.is_empty()) {
         (None, _) => String::new(),
         (Some(only), true) => only,
         (Some(last), false) => format!("{} and {last}", words.join(", ")),
+    }
+}
+
+/// The end of a message: `` ; did you mean `ttl`? ``, or nothing if no candidate is close.
+pub(crate) fn guess<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
+    match did_you_mean(word, candidates) {
+        Some(meant) => format!("; did you mean `{meant}`?"),
+        None => String::new(),
     }
 }
 
@@ -105,7 +114,7 @@ mod tests {
 
     #[test]
     fn a_list_reads_like_a_sentence() {
-        assert_eq!(list([]), "");
+        assert_eq!(list::<&str>([]), "");
         assert_eq!(list(["a"]), "`a`");
         assert_eq!(list(["a", "b", "c"]), "`a`, `b` and `c`");
     }

@@ -1,19 +1,21 @@
-//! What is emitted beside the errors: the same items, with nothing in them that could fail for
-//! a reason already reported, so that one mistake gives one error.
+//! What is expanded after an error: the same items, without the parts that could fail for the reason
+//! that is already reported. Callers of the items get no errors, so one mistake gives one error.
 //!
-//! A struct whose shape is wrong gets no items: SeaORM's derives stop there too.
+//! A struct with a shape that no model has gets no items. SeaORM's derives stop there too.
 
-use crate::model::{Codec, Model, Versioning};
+use crate::{
+    ir::{Codec, Model, Versioning},
+    syntax::StructSyntax,
+};
 
-/// Removes from the model what the errors may be about.
-pub(crate) fn neutralise(model: &mut Model) {
-    // The methods stay, what they are based on may be what is wrong.
-    model.mistaken = true;
-    // Without the mistake the model may have been versioned: its callers are not to blame.
+/// Removes from the model whatever the errors may be about.
+pub(crate) fn neutralise(input: &StructSyntax, model: &mut Model) {
+    model.has_errors = true;
+    // The corrected model may have a version, so methods that need one must stay callable.
     model.versioning = Versioning::Unknown;
-    for field in &mut model.fields {
-        // A version of the wrong type is reported as such, whether it has serde or not.
-        if field.attrs.version.is_some() && !matches!(field.codec, Codec::Ignored) {
+    for (field, written) in model.fields.iter_mut().zip(&input.fields) {
+        // The error about the version's type is enough: its serde does not matter.
+        if written.attrs.version.is_some() && !written.attrs.sea_orm.ignore {
             field.codec = Codec::Unknown;
         }
     }

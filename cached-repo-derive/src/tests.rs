@@ -6,9 +6,12 @@ use std::{env, fs, path::Path};
 use proc_macro2::TokenStream;
 use quote::quote;
 
-use crate::{cached_entity, expand::compact};
+use crate::{cached_entity, diag::list, expand::compact, types::VERSION_TYPES};
 
-const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/expansion/user.rs");
+/// The golden expansions.
+const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/expansion");
+/// What a user can still read in one go.
+const MAX_LINES: usize = 150;
 
 /// Goal: a reader sees what the derive writes. Refresh it with `UPDATE_EXPECT=1`.
 #[test]
@@ -34,18 +37,57 @@ fn the_expansion_of_a_representative_model_is_the_checked_in_one() {
             pub version: i64,
         }
     };
+    assert_golden("user.rs", &printed(model));
+}
+
+/// Goal: the expansion of an ordinary entity stays short, since every entity of a program pays for it.
+#[test]
+fn ten_columns_and_two_lookups_expand_to_less_than_150_lines() {
+    let expansion = printed(quote! {
+        #[sea_orm(table_name = "account")]
+        #[cached(ttl = "10m")]
+        pub struct Model {
+            #[sea_orm(primary_key)]
+            pub id: i64,
+            #[sea_orm(unique)]
+            pub email: String,
+            #[cached(index)]
+            pub team_id: i64,
+            pub name: String,
+            pub role: Role,
+            pub active: bool,
+            pub balance: Decimal,
+            pub bio: Option<String>,
+            pub created_at: DateTimeUtc,
+            #[cached(version)]
+            pub version: i64,
+        }
+    });
+    assert_golden("account.rs", &expansion);
+    let lines = expansion.lines().count();
+    assert!(
+        lines < MAX_LINES,
+        "the expansion has {lines} lines, and must have less than {MAX_LINES}"
+    );
+}
+
+/// The expansion as `rustfmt` would print it.
+fn printed(model: TokenStream) -> String {
     let file = syn::parse2(cached_entity(model)).expect("the expansion is a list of items");
+    prettyplease::unparse(&file)
+}
+
+fn assert_golden(name: &str, expansion: &str) {
+    let path = Path::new(GOLDEN).join(name);
     let actual = format!(
-        "// What `#[derive(CachedEntity)]` writes for the model in `src/tests.rs`.\n\
-         // Refresh with `UPDATE_EXPECT=1 cargo test -p cached-repo-derive`.\n\n{}",
-        prettyplease::unparse(&file)
+        "// What `#[derive(CachedEntity)]` writes for a model in `src/tests.rs`.\n\
+         // Refresh with `UPDATE_EXPECT=1 cargo test -p cached-repo-derive`.\n\n{expansion}"
     );
     if env::var_os("UPDATE_EXPECT").is_some() {
-        let folder = Path::new(GOLDEN).parent().expect("the file is in a folder");
-        fs::create_dir_all(folder).expect("the golden folder can be made");
-        fs::write(GOLDEN, &actual).expect("the golden file can be written");
+        fs::create_dir_all(GOLDEN).expect("the golden folder can be made");
+        fs::write(&path, &actual).expect("the golden file can be written");
     }
-    let expected = fs::read_to_string(GOLDEN).expect("the golden file can be read");
+    let expected = fs::read_to_string(&path).expect("the golden file can be read");
     assert!(
         actual == expected,
         "the expansion changed; if that is meant, run again with UPDATE_EXPECT=1 and read the \
@@ -86,15 +128,15 @@ fn the_name_of_a_unique_group_becomes_part_of_a_method_whatever_it_is() {
     assert!(text.contains("async fn find_by_user_email_1s ("), "{text}");
 }
 
-/// The columns that the expansion hands to `fingerprint`.
+/// The lines that the expansion hands to `fingerprint`.
 fn fingerprint_of(fields: TokenStream) -> String {
     fingerprint_in(&cached_entity(quote!(pub struct Model { #fields })).to_string())
 }
 
 fn fingerprint_in(expansion: &str) -> String {
     let text = compact(expansion);
-    let (_, text) = text.split_once("fingerprint(&[").expect("a fingerprint");
-    let (columns, _) = text.split_once("])").expect("the end of the fingerprint");
+    let (_, text) = text.split_once("fingerprint(\"").expect("a fingerprint");
+    let (columns, _) = text.split_once("\")").expect("the end of the fingerprint");
     columns.to_owned()
 }
 
@@ -102,7 +144,7 @@ fn fingerprint_in(expansion: &str) -> String {
 #[test]
 fn renaming_reordering_retyping_or_recoding_a_column_changes_the_fingerprint() {
     let fields = fingerprint_of(quote!(id: i64, tags: Vec<String>));
-    assert_eq!(fields, r#""id:i64","tags:Vec<String>""#);
+    assert_eq!(fields, r"id:i64\ntags:Vec<String>");
     for changed in [
         quote!(id: i64, labels: Vec<String>),
         quote!(tags: Vec<String>, id: i64),
@@ -111,6 +153,8 @@ fn renaming_reordering_retyping_or_recoding_a_column_changes_the_fingerprint() {
         quote!(id: i64, tags: Vec<String>, more: i64),
         quote!(id: i64, #[sea_orm(column_name = "labels")] tags: Vec<String>),
         quote!(id: i64, #[cached(with = "codec")] tags: Vec<String>),
+        // One column whose name is written like two columns.
+        quote!(#[sea_orm(column_name = "id:i64\ntags")] tags: Vec<String>),
     ] {
         assert_ne!(fingerprint_of(changed), fields);
     }
@@ -159,4 +203,10 @@ fn the_spaces_between_tokens_do_not_reach_the_fingerprint() {
         compact("Box < dyn  Any + 'static >"),
         "Box<dyn Any+'static>"
     );
+}
+
+/// Goal: the list that users read is the one that is checked.
+#[test]
+fn the_docs_list_every_type_of_a_version_column() {
+    assert!(include_str!("lib.rs").contains(&list(VERSION_TYPES)));
 }

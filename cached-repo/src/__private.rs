@@ -1,6 +1,16 @@
 //! What generated code may call. No semver promise: only `cached-repo-derive` of the same
 //! version uses it.
 
+// Under these names nothing in the scope of a model can stand for something else.
+pub use std::{
+    convert::Into,
+    iter::IntoIterator,
+    option::Option::{self, None, Some},
+    result::Result::{self, Ok},
+    time::Duration,
+    vec::Vec,
+};
+
 pub use sea_orm::{self, Value};
 pub use serde;
 
@@ -11,26 +21,72 @@ pub use crate::entity::{
 pub use crate::near::{NearCapacity, NearKey, NearOptions};
 pub use crate::protocol::{CachedField, Codec, Column, RowDecoder, RowEncoder, RowError, Version};
 pub use crate::repository::lookups::{find_all, find_each, find_one};
-pub use crate::{Cached, CachedDb, OnCacheFailure, ReadError, Repository};
+pub use crate::{
+    Cached, CachedDb, OnCacheFailure, ReadError, ReadOptions, Repository, Transaction,
+};
 
-/// The schema fingerprint: FNV-1a over the ordered `name:type` texts, folded to 32 bits.
-pub const fn fingerprint(columns: &[&str]) -> u32 {
+/// The schema fingerprint: FNV-1a over the lines of `columns`, folded to 32 bits. A line is the name
+/// and the type of a column: `id:i64`.
+pub const fn fingerprint(columns: &str) -> u32 {
     const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
     const PRIME: u64 = 0x0000_0100_0000_01b3;
+    let bytes = columns.as_bytes();
     let mut hash = OFFSET;
-    let mut column = 0;
-    while column < columns.len() {
-        let bytes = columns[column].as_bytes();
-        let mut at = 0;
-        while at < bytes.len() {
-            hash = (hash ^ bytes[at] as u64).wrapping_mul(PRIME);
-            at += 1;
-        }
-        // A separator that no column text contains, so that moving a boundary changes the hash.
-        hash = (hash ^ 0xff).wrapping_mul(PRIME);
-        column += 1;
+    let mut at = 0;
+    while at < bytes.len() {
+        // No text has this byte: to move the end of a line changes the hash.
+        let byte = if bytes[at] == b'\n' { 0xff } else { bytes[at] };
+        hash = (hash ^ byte as u64).wrapping_mul(PRIME);
+        at += 1;
     }
+    hash = (hash ^ 0xff).wrapping_mul(PRIME);
     (hash ^ (hash >> 32)) as u32
+}
+
+/// A lookup that finds one row at most.
+pub const fn unique<M: CachedEntity>(columns: &'static [LookupColumn<M>]) -> LookupDef<M> {
+    LookupDef {
+        columns,
+        kind: LookupKind::Unique,
+    }
+}
+
+/// A lookup that finds any number of rows.
+pub const fn index<M: CachedEntity>(
+    columns: &'static [LookupColumn<M>],
+    max_rows: Option<usize>,
+) -> LookupDef<M> {
+    LookupDef {
+        columns,
+        kind: LookupKind::Index { max_rows },
+    }
+}
+
+/// A column of a lookup.
+pub const fn by<M: CachedEntity>(
+    column: ColumnOf<M>,
+    normalize: Option<fn(&str) -> String>,
+) -> LookupColumn<M> {
+    LookupColumn { column, normalize }
+}
+
+/// The value of an argument whose column is a `T`.
+pub fn value<T: Into<Value>>(argument: impl Into<T>) -> Value {
+    argument.into().into()
+}
+
+/// The values of all columns of a lookup.
+pub fn values<const N: usize>(values: [Value; N]) -> Vec<Value> {
+    Vec::from(values)
+}
+
+/// The values of each of many arguments.
+pub fn each<T, const N: usize>(
+    arguments: impl IntoIterator<Item = T>,
+    values: fn(T) -> [Value; N],
+) -> Vec<Vec<Value>> {
+    let arguments = arguments.into_iter();
+    arguments.map(|it| Vec::from(values(it))).collect()
 }
 
 /// The version of a row; a type that cannot be one fails to compile, on the field's type.

@@ -53,11 +53,13 @@ const LIBRARIES: [(&str, &str); 2] = [
     (
         "cached-repo-derive/src",
         "
-        diag option
-        attr
-        model lookup near
-        check fallback
-        finders
+        diag
+        syntax
+        types
+        ir
+        resolve
+        check
+        fallback
         expand
         crate
         ",

@@ -104,7 +104,10 @@ fn relations_are_not_columns() {
     use cached_repo::{__private::fingerprint, CachedEntity as _};
 
     let columns = ["id:i64", "email:String", "password:String", "version:i64"];
-    assert_eq!(user::Model::DEFINITION.schema, fingerprint(&columns));
+    assert_eq!(
+        user::Model::DEFINITION.schema,
+        fingerprint(&columns.join("\n"))
+    );
 }
 
 /// Goal: the row is cached, not what the web API shows of it.

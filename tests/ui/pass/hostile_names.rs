@@ -32,6 +32,16 @@ pub mod hostile {
     pub trait Debug {}
     /// Not the trait.
     pub trait Default {}
+    /// Not the trait.
+    pub trait From {}
+    /// Not the trait.
+    pub trait Into {}
+    /// Not the trait.
+    pub trait Iterator {}
+    /// Not the trait.
+    pub trait IntoIterator {}
+    /// Not the trait.
+    pub trait Deref {}
     /// Not the enum.
     pub type Result = ();
 
