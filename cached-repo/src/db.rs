@@ -12,12 +12,13 @@ use sea_orm::{DatabaseConnection, DbErr, TransactionTrait};
 
 #[cfg(feature = "redis")]
 use crate::tier::redis;
+#[cfg(feature = "tamper")]
+use crate::tier::tamper::Tamper;
 use crate::{
     clock::Clock,
     config::Config,
     context::Context,
     error::{CacheError, ConfigError, TransactionError},
-    internals::Tamper,
     invalidation::InvalidationQueue,
     near::{Generations, NotifyingTier},
     policy::OnCacheFailure,
@@ -57,6 +58,7 @@ impl CachedDb {
             pool: None,
             #[cfg(feature = "redis")]
             subscriber: None,
+            #[cfg(feature = "tamper")]
             tamper: Tamper::Nothing,
         }
     }
@@ -233,6 +235,7 @@ pub struct CachedDbBuilder {
     pool: Option<deadpool_redis::Pool>,
     #[cfg(feature = "redis")]
     subscriber: Option<deadpool_redis::redis::Client>,
+    #[cfg(feature = "tamper")]
     tamper: Tamper,
 }
 
@@ -290,6 +293,7 @@ impl CachedDbBuilder {
     }
 
     /// Leaves a part of the protocol out, for checkers that must see what is then missing.
+    #[cfg(feature = "tamper")]
     #[doc(hidden)]
     pub fn tampered(mut self, tamper: Tamper) -> Self {
         self.tamper = tamper;
@@ -310,8 +314,9 @@ impl CachedDbBuilder {
         let tier_stats = Arc::new(TierStats::default());
         let tier = self.tier(clock, Arc::clone(&tier_stats)).await?;
         let generations = Arc::new(Generations::new());
-        let tier: Arc<dyn Tier> =
-            Arc::new(NotifyingTier::new(self.tamper.with(tier), &generations));
+        #[cfg(feature = "tamper")]
+        let tier = self.tamper.with(tier);
+        let tier: Arc<dyn Tier> = Arc::new(NotifyingTier::new(tier, &generations));
         let context = Context {
             queue: InvalidationQueue::start(Arc::clone(&tier), &self.config),
             conn: self.conn,

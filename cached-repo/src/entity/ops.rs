@@ -19,7 +19,7 @@ use super::{ActiveModelOf, CachedEntity, ColumnOf, Id, PrimaryKey};
 use crate::{
     cached::{AnyModel, Cached, Provenance, Row},
     database::Executor,
-    near::{Life, NearStore, Stamp},
+    near::{GenerationStamp, Life, NearStore},
     protocol::{Key, RowDecoder, RowEncoder, RowError, Version},
 };
 
@@ -92,13 +92,13 @@ pub(crate) trait NearRows: Send + Sync {
 
     /// To be taken before the shared tier is asked for what is to be kept; `None` while
     /// invalidations may be missed.
-    fn stamp(&self, key: &Key) -> Option<Stamp>;
+    fn stamp(&self, key: &Key) -> Option<GenerationStamp>;
 
     /// Keeps a row, or that there is none, unless it has changed since the stamp was taken.
     fn keep(
         &self,
         id: &ValueTuple,
-        stamp: Stamp,
+        stamp: GenerationStamp,
         model: Option<AnyModel>,
         encoded_bytes: usize,
         life: Life,
@@ -256,14 +256,14 @@ impl<M: CachedEntity> NearRows for NearStore<Id<M>, M> {
         Some(row)
     }
 
-    fn stamp(&self, key: &Key) -> Option<Stamp> {
+    fn stamp(&self, key: &Key) -> Option<GenerationStamp> {
         NearStore::stamp(self, key)
     }
 
     fn keep(
         &self,
         id: &ValueTuple,
-        stamp: Stamp,
+        stamp: GenerationStamp,
         model: Option<AnyModel>,
         encoded_bytes: usize,
         life: Life,

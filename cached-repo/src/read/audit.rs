@@ -47,7 +47,7 @@ use crate::{
     protocol::{
         Claims, Content, Entry, Key, Kind, RowDecoder, Timestamp, Version, holds, open, seal_row,
     },
-    tier::{Held, Tier, TierError},
+    tier::{Fetched, Tier, TierError},
 };
 
 /// Hits that are compared at a time.
@@ -256,7 +256,7 @@ async fn still_serves(
     served: &Entry,
     end: Timestamp,
 ) -> Result<bool, TierError> {
-    let Held::Entry(entry) = tier.get(key).await? else {
+    let Fetched::Entry(entry) = tier.get(key).await? else {
         return Ok(false);
     };
     let is_readable = entry.claims.writers().is_empty() && tier.now() < end;

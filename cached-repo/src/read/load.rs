@@ -34,14 +34,14 @@ use crate::{
     context::EntityContext,
     entity::ops::NearRows,
     error::ReadError,
-    near::Stamp,
+    near::GenerationStamp,
     protocol::{
         Entry, Key, MissReason, Timestamp,
         state::{Filled, Want},
     },
     session::Scope,
     telemetry::EntityStats,
-    tier::Held,
+    tier::Fetched,
 };
 
 /// The rows that answer a question, or why there is no answer.
@@ -98,7 +98,7 @@ impl Reader {
     }
 
     /// To be taken before the tier is asked.
-    pub(super) fn stamp(&self, question: &Question) -> Option<Stamp> {
+    pub(super) fn stamp(&self, question: &Question) -> Option<GenerationStamp> {
         match &question.by {
             By::Id(_) => self.near.stamp(&question.key),
             By::Lookup { .. } => None,
@@ -111,14 +111,14 @@ impl Reader {
         &self,
         question: &Question,
         policy: &ReadPolicy,
-        held: Option<&Held>,
-        stamp: Option<Stamp>,
+        held: Option<&Fetched>,
+        stamp: Option<GenerationStamp>,
         now: Timestamp,
     ) -> Seen {
         let entry = match held {
-            Some(Held::Entry(entry)) => entry,
-            Some(Held::Nothing) => return Seen::Miss(MissReason::Nothing),
-            Some(Held::Foreign) => return Seen::Miss(MissReason::Corrupt),
+            Some(Fetched::Entry(entry)) => entry,
+            Some(Fetched::Empty) => return Seen::Miss(MissReason::Nothing),
+            Some(Fetched::Foreign) => return Seen::Miss(MissReason::Corrupt),
             None => return Seen::Unknown,
         };
         let seen = self.judge(question, policy, entry, now);

@@ -10,7 +10,7 @@ use super::question::Rows;
 use crate::{
     cached::{AnyModel, Row},
     entity::ops::NearRows,
-    near::{Life, Stamp},
+    near::{GenerationStamp, Life},
     protocol::{Entry, Key, Timestamp},
 };
 
@@ -32,7 +32,7 @@ impl Near {
     }
 
     /// To be taken before the shared tier is asked for what may be kept.
-    pub(super) fn stamp(&self, key: &Key) -> Option<Stamp> {
+    pub(super) fn stamp(&self, key: &Key) -> Option<GenerationStamp> {
         self.0.as_ref()?.stamp(key)
     }
 
@@ -40,7 +40,7 @@ impl Near {
     pub(super) fn keep_seen(
         &self,
         id: &ValueTuple,
-        stamp: Option<Stamp>,
+        stamp: Option<GenerationStamp>,
         entry: &Entry,
         rows: &Rows,
         now: Timestamp,
@@ -56,7 +56,7 @@ impl Near {
     pub(super) fn keep_stored(
         &self,
         id: &ValueTuple,
-        stamp: Option<Stamp>,
+        stamp: Option<GenerationStamp>,
         rows: &Rows,
         encoded_bytes: usize,
         fresh_ms: u64,
@@ -71,7 +71,7 @@ impl Near {
     fn keep(
         &self,
         id: &ValueTuple,
-        stamp: Option<Stamp>,
+        stamp: Option<GenerationStamp>,
         rows: &Rows,
         encoded_bytes: usize,
         life: impl FnOnce() -> Life,

@@ -23,7 +23,7 @@ use crate::{
     error::ReadError,
     protocol::{Entry, Key, state::Want},
     session::Scope,
-    tier::each,
+    tier::run_bounded,
 };
 
 /// How a repository reads.
@@ -269,7 +269,7 @@ impl<'a> Read<'a> {
     async fn load_each(self, missed: Vec<Missed>, answers: &mut [Rows]) -> Result<(), ReadError> {
         let inside = self.scope.is_transaction();
         let kind = missed[0].question.by.clone();
-        let loads = each(
+        let loads = run_bounded(
             missed
                 .iter()
                 .map(|missed| self.reader.acquire(self.scope, &self.policy, missed)),
@@ -313,7 +313,7 @@ impl<'a> Read<'a> {
             }
             Ok((at, rows))
         });
-        for stored in each(stored).await {
+        for stored in run_bounded(stored).await {
             let (at, rows) = stored?;
             answers[at] = rows;
         }

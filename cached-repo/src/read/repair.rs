@@ -16,7 +16,7 @@ use crate::{
     config::ReadPolicy,
     context::EntityContext,
     protocol::{Claims, Entry, Key, Kind, holds},
-    tier::{Held, each},
+    tier::{Fetched, run_bounded},
 };
 
 /// Repairs the entries of one entity.
@@ -59,7 +59,7 @@ impl Repairs<'_> {
         self.repair(own.chain(index).collect()).await;
         if self.near {
             // A near cache may keep an older row than the entry.
-            each(
+            run_bounded(
                 rows.iter()
                     .map(async |row| self.leases.announce(&key_of(row)).await),
             )
@@ -89,7 +89,7 @@ impl Repairs<'_> {
             return;
         };
         let wrong = facts.iter().zip(held).filter(|(fact, held)| {
-            let Held::Entry(entry) = held else {
+            let Fetched::Entry(entry) = held else {
                 return false;
             };
             match &entry.claims {
@@ -100,7 +100,7 @@ impl Repairs<'_> {
                 Claims::Writers(_) => matches!(fact, Fact::Row(..)),
             }
         });
-        each(wrong.map(async |(fact, _)| self.leases.invalidate(fact.key()).await)).await;
+        run_bounded(wrong.map(async |(fact, _)| self.leases.invalidate(fact.key()).await)).await;
     }
 
     fn contradicts(&self, fact: &Fact<'_>, entry: &Entry) -> bool {

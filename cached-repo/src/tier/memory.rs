@@ -11,7 +11,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter, unsync::Cache};
 
-use super::{Held, Listener, Reply, Tier};
+use super::{Fetched, InvalidationListener, Reply, Tier};
 use crate::{
     clock::{Clock, Moment},
     protocol::{
@@ -63,11 +63,11 @@ impl MemoryTier {
     }
 
     /// What a key holds now.
-    fn held(&self, key: &Key) -> Held {
+    fn held(&self, key: &Key) -> Fetched {
         let found = self.shard(key).lock().get(key).cloned();
         match found {
-            Some(stored) if stored.expires_at >= self.clock.now() => Held::Entry(stored.entry),
-            _ => Held::Nothing,
+            Some(stored) if stored.expires_at >= self.clock.now() => Fetched::Entry(stored.entry),
+            _ => Fetched::Empty,
         }
     }
 
@@ -97,11 +97,11 @@ impl Tier for MemoryTier {
         self.clock.now()
     }
 
-    fn get<'a>(&'a self, key: &'a Key) -> Reply<'a, Held> {
+    fn get<'a>(&'a self, key: &'a Key) -> Reply<'a, Fetched> {
         Box::pin(std::future::ready(Ok(self.held(key))))
     }
 
-    fn get_many<'a>(&'a self, keys: &'a [Key]) -> Reply<'a, Vec<Held>> {
+    fn get_many<'a>(&'a self, keys: &'a [Key]) -> Reply<'a, Vec<Fetched>> {
         let held = keys.iter().map(|key| self.held(key)).collect();
         Box::pin(std::future::ready(Ok(held)))
     }
@@ -150,8 +150,8 @@ impl Tier for MemoryTier {
     }
 
     /// Nobody else can change anything here.
-    fn listen(&self, listener: Arc<dyn Listener>) {
-        listener.hears(Moment::NEVER);
+    fn listen(&self, listener: Arc<dyn InvalidationListener>) {
+        listener.heartbeat(Moment::NEVER);
     }
 }
 
@@ -264,8 +264,8 @@ mod tests {
 
     async fn holds(tier: &MemoryTier, id: i64) -> Option<Kind> {
         match tier.get(&key(id)).await.unwrap() {
-            Held::Entry(entry) => Some(entry.kind),
-            Held::Nothing | Held::Foreign => None,
+            Fetched::Entry(entry) => Some(entry.kind),
+            Fetched::Empty | Fetched::Foreign => None,
         }
     }
 
@@ -278,8 +278,8 @@ mod tests {
         let keys = [key(2), key(3), key(1), key(2)];
         let held = tier.get_many(&keys).await.unwrap();
         let bytes = held.iter().map(|held| match held {
-            Held::Entry(entry) => Some(entry.payload.len()),
-            Held::Nothing | Held::Foreign => None,
+            Fetched::Entry(entry) => Some(entry.payload.len()),
+            Fetched::Empty | Fetched::Foreign => None,
         });
         assert_eq!(
             bytes.collect::<Vec<_>>(),
@@ -376,6 +376,6 @@ mod tests {
         let filled = tier.fill(&key(1_000), row(leased, 10, 1_000)).await;
         assert_eq!(filled.unwrap(), Filled::LeaseLost);
         let spared = tier.get(&other).await.unwrap();
-        assert!(matches!(spared, Held::Entry(entry) if entry.kind == Kind::Value));
+        assert!(matches!(spared, Fetched::Entry(entry) if entry.kind == Kind::Value));
     }
 }

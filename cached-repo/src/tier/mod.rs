@@ -10,6 +10,8 @@
 pub(crate) mod memory;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
+#[cfg(feature = "tamper")]
+pub(crate) mod tamper;
 
 use std::{fmt, sync::Arc};
 
@@ -29,11 +31,11 @@ use crate::{
 
 /// What reading a key gave.
 #[derive(Debug)]
-pub(crate) enum Held {
+pub(crate) enum Fetched {
     /// An entry.
     Entry(Entry),
     /// The key holds nothing.
-    Nothing,
+    Empty,
     /// The key holds something that is not an entry.
     #[cfg_attr(
         not(feature = "redis"),
@@ -69,13 +71,13 @@ pub(crate) trait Tier: fmt::Debug + Send + Sync {
     fn now(&self) -> Timestamp;
 
     /// Reads what a key holds.
-    fn get<'a>(&'a self, key: &'a Key) -> Reply<'a, Held>;
+    fn get<'a>(&'a self, key: &'a Key) -> Reply<'a, Fetched>;
 
     /// Reads what several keys hold, in their order, as one operation: all of them or none.
     ///
-    /// A key whose value the server cannot hand over as bytes may be [`Held::Nothing`] here
-    /// where [`get`](Self::get) says [`Held::Foreign`]; either is a miss.
-    fn get_many<'a>(&'a self, keys: &'a [Key]) -> Reply<'a, Vec<Held>> {
+    /// A key whose value the server cannot hand over as bytes may be [`Fetched::Empty`] here
+    /// where [`get`](Self::get) says [`Fetched::Foreign`]; either is a miss.
+    fn get_many<'a>(&'a self, keys: &'a [Key]) -> Reply<'a, Vec<Fetched>> {
         Box::pin(try_join_all(keys.iter().map(|key| self.get(key))))
     }
 
@@ -96,26 +98,26 @@ pub(crate) trait Tier: fmt::Debug + Send + Sync {
     /// every listener that anything may have changed.
     fn invalidate_all<'a>(&'a self, prefix: &'a str, request: Done) -> Reply<'a, u64>;
 
-    /// Tells every listener that the row with this key may have changed. What [`block`](Self::block)
-    /// and [`done`](Self::done) do needs no telling.
+    /// Tells every listener that the row with this key may have changed. [`block`](Self::block) and
+    /// [`done`](Self::done) do so themselves.
     fn announce<'a>(&'a self, key: &'a Key) -> Reply<'a, ()>;
 
-    /// From now on tells the listener of changes that others make, and whether it can.
-    fn listen(&self, listener: Arc<dyn Listener>);
+    /// From now on tells the listener of changes by other processes, and whether it can.
+    fn listen(&self, listener: Arc<dyn InvalidationListener>);
 }
 
-/// Operations of one caller that are under way at a time. Each has a time-out of its own, which
-/// starts when it is sent: a server that had to do thousands of others first would miss it.
+/// Operations of one caller that run at a time. Each has a time-out of its own, which starts when
+/// it is sent: a server that had to do thousands of others first would miss it.
 const AT_A_TIME: usize = 256;
 
-/// Carries out operations for one caller, many at a time; gives their results in their order.
-pub(crate) fn each<F: Future>(
+/// Runs operations of one caller, so many at a time; gives their results in their order.
+pub(crate) fn run_bounded<F: Future>(
     operations: impl IntoIterator<Item = F>,
 ) -> impl Future<Output = Vec<F::Output>> {
-    // None of them begins before it is its turn.
+    // None of them starts before it is its turn.
     let mut operations: Vec<F> = operations.into_iter().collect();
     async move {
-        // Most callers have one, which needs nobody to see whose turn it is.
+        // Most callers have one, which needs no queue.
         if operations.len() == 1 {
             return vec![operations.remove(0).await];
         }
@@ -125,28 +127,28 @@ pub(crate) fn each<F: Future>(
 
 /// What may have changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Changed<'a> {
+pub(crate) enum Invalidated<'a> {
     /// The row with this key.
     Key(&'a str),
     /// Any row.
-    Anything,
+    All,
 }
 
-/// Someone who keeps what a tier holds, and must hear of changes.
-pub(crate) trait Listener: Send + Sync {
-    /// Something may have changed.
-    fn hear(&self, changed: Changed<'_>);
+/// Something that keeps what a tier holds, and is told of changes.
+pub(crate) trait InvalidationListener: Send + Sync {
+    /// A row, or any row, may have changed.
+    fn on_invalidate(&self, invalidated: Invalidated<'_>);
 
-    /// Until then what has changed counts as heard. Some may have been
-    /// missed before if this is the first word, or the first after [`deaf`](Self::deaf).
-    fn hears(&self, until: Moment);
+    /// Every invalidation until then is delivered. Some may have been missed before if this is the
+    /// first heartbeat, or the first after [`on_gap`](Self::on_gap).
+    fn heartbeat(&self, until: Moment);
 
-    /// Changes may have gone unheard, and may from now on.
+    /// Invalidations may have been missed, and may be from now on.
     #[cfg_attr(
         not(any(test, feature = "redis")),
-        expect(dead_code, reason = "in this process every change is heard")
+        expect(dead_code, reason = "in this process no invalidation is missed")
     )]
-    fn deaf(&self);
+    fn on_gap(&self);
 }
 
 #[cfg(test)]
@@ -166,9 +168,9 @@ mod tests {
             under_way.set(under_way.get() - 1);
             number
         });
-        let results = each(operations).await;
+        let results = run_bounded(operations).await;
         assert_eq!(results, (0..3 * AT_A_TIME).collect::<Vec<_>>());
         assert_eq!(most.get(), AT_A_TIME);
-        assert_eq!(each([async { 7 }]).await, [7]);
+        assert_eq!(run_bounded([async { 7 }]).await, [7]);
     }
 }

@@ -22,7 +22,7 @@ use crate::{
         Key, Token, Version,
         state::{Block, Blocked, Done, Outcome, Published},
     },
-    tier::{TierError, each},
+    tier::{TierError, run_bounded},
 };
 
 const FIRST_BUSY_PAUSE: Duration = Duration::from_millis(1);
@@ -147,7 +147,10 @@ impl BlockSet {
                 },
             }
         });
-        let replies: Vec<_> = each(blocks).await.into_iter().collect::<Result<_, _>>()?;
+        let replies: Vec<_> = run_bounded(blocks)
+            .await
+            .into_iter()
+            .collect::<Result<_, _>>()?;
         Ok(replies.into_iter().flatten().next())
     }
 
@@ -174,7 +177,7 @@ impl BlockSet {
 
     /// Tells the tier what was committed. On an error, what it did not acknowledge is queued.
     pub(super) async fn publish(self) -> Result<(), TierError> {
-        let keys = each(self.keys.iter().map(|blocked| self.publish_key(blocked))).await;
+        let keys = run_bounded(self.keys.iter().map(|blocked| self.publish_key(blocked))).await;
         let entities = self.invalidate_entities().await;
         keys.into_iter().collect::<Result<(), _>>().and(entities)
     }
@@ -226,7 +229,7 @@ impl BlockSet {
             self.shared.tier.done(&blocked.key, request)
         });
         // Without a reply a block lapses by itself.
-        let _ = each(releases).await;
+        let _ = run_bounded(releases).await;
     }
 
     /// Nothing was written, because the cache may hold what misled the caller: `row` is

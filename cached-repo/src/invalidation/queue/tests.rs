@@ -8,7 +8,7 @@ use crate::{
         KeySpace, Timestamp,
         state::{Block, Blocked, Fill, Filled, Lease, Leased, Published},
     },
-    tier::{Held, Listener, Reply, TierError},
+    tier::{Fetched, InvalidationListener, Reply, TierError},
 };
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -52,7 +52,7 @@ impl Tier for Scripted {
     fn now(&self) -> Timestamp {
         Timestamp::default()
     }
-    fn get<'a>(&'a self, _: &'a Key) -> Reply<'a, Held> {
+    fn get<'a>(&'a self, _: &'a Key) -> Reply<'a, Fetched> {
         Box::pin(ready(Err(TierError::Unavailable)))
     }
     fn lease<'a>(&'a self, _: &'a Key, _: Lease) -> Reply<'a, Leased> {
@@ -76,7 +76,7 @@ impl Tier for Scripted {
     fn announce<'a>(&'a self, _: &'a Key) -> Reply<'a, ()> {
         Box::pin(ready(Err(TierError::Unavailable)))
     }
-    fn listen(&self, _: Arc<dyn Listener>) {}
+    fn listen(&self, _: Arc<dyn InvalidationListener>) {}
 }
 
 async fn until(what: &str, mut reached: impl FnMut() -> bool) {

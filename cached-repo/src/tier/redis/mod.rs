@@ -3,12 +3,12 @@
 //! Needs Redis 7 or a server that speaks its commands (`PEXPIRETIME`, `SET … PXAT`, script
 //! flags). No script touches two keys.
 
-mod bus;
-mod gather;
-mod lane;
+mod coalesce;
+mod connection;
 #[cfg(test)]
 mod scripted;
 pub mod scripts;
+mod subscription;
 pub mod wire;
 
 use std::{sync::Arc, time::Duration};
@@ -20,13 +20,13 @@ use deadpool_redis::{
 use futures_util::{StreamExt, TryStreamExt, future::try_join_all, stream};
 
 use self::{
-    bus::Bus,
-    gather::{Gather, KEYS_PER_MGET},
-    lane::Lane,
+    coalesce::{Coalescer, KEYS_PER_MGET},
+    connection::Connection,
     scripts::{SCRIPTS, Script},
+    subscription::Subscription,
     wire::{Announced, Answer, Arguments, Raw},
 };
-use super::{Held, Listener, Reply, Tier, TierError};
+use super::{Fetched, InvalidationListener, Reply, Tier, TierError};
 use crate::{
     clock::Clock,
     protocol::{
@@ -43,9 +43,9 @@ const SCAN_COUNT: usize = 500;
 
 /// The tier that processes share.
 pub(crate) struct RedisTier {
-    lane: Arc<Lane>,
-    reads: Arc<Gather>,
-    bus: Bus,
+    conn: Arc<Connection>,
+    reads: Arc<Coalescer>,
+    subscription: Subscription,
 }
 
 /// What a [`RedisTier`] is made of.
@@ -63,11 +63,11 @@ impl RedisTier {
     /// until there is one.
     pub(crate) async fn open(settings: Settings<'_>, clock: Clock, stats: Arc<TierStats>) -> Self {
         let channel = key::channel(settings.namespace);
-        let lane = Lane::open(settings.pool, channel, settings.timeout, clock, stats).await;
+        let conn = Connection::open(settings.pool, channel, settings.timeout, clock, stats).await;
         Self {
-            reads: Gather::over(Arc::clone(&lane), settings.queue),
-            bus: Bus::new(settings.subscriber),
-            lane,
+            reads: Coalescer::over(Arc::clone(&conn), settings.queue),
+            subscription: Subscription::new(settings.subscriber),
+            conn,
         }
     }
 
@@ -78,8 +78,8 @@ impl RedisTier {
         key: &str,
         request: &(impl Arguments + Sync),
     ) -> Result<Answer, TierError> {
-        let answer: Answer = self.lane.eval(script, key, request).await?;
-        self.lane.observe(answer.now());
+        let answer: Answer = self.conn.eval(script, key, request).await?;
+        self.conn.observe(answer.now());
         Ok(answer)
     }
 
@@ -88,8 +88,8 @@ impl RedisTier {
         self.eval(&SCRIPTS.done, key, &request).await?.published()
     }
 
-    async fn mget(&self, keys: &[Key]) -> Result<Vec<Held>, TierError> {
-        let held: Vec<Held> = self.lane.query(&gather::read("MGET", keys)).await?;
+    async fn mget(&self, keys: &[Key]) -> Result<Vec<Fetched>, TierError> {
+        let held: Vec<Fetched> = self.conn.query(&coalesce::read("MGET", keys)).await?;
         if held.len() == keys.len() {
             Ok(held)
         } else {
@@ -102,34 +102,34 @@ impl RedisTier {
         if key.is_hint() {
             ""
         } else {
-            self.lane.channel()
+            self.conn.channel()
         }
     }
 
     async fn tell(&self, message: &str) -> Result<(), TierError> {
         let mut publish = redis::cmd("PUBLISH");
-        publish.arg(self.lane.channel()).arg(message);
-        self.lane.query(&publish).await
+        publish.arg(self.conn.channel()).arg(message);
+        self.conn.query(&publish).await
     }
 }
 
 impl Tier for RedisTier {
     fn now(&self) -> Timestamp {
-        self.lane.now()
+        self.conn.now()
     }
 
-    fn get<'a>(&'a self, key: &'a Key) -> Reply<'a, Held> {
+    fn get<'a>(&'a self, key: &'a Key) -> Reply<'a, Fetched> {
         Box::pin(async move {
             match self.reads.get(key).await {
                 Ok(raw) => Ok(held(raw)),
-                Err(TierError::Failed(why)) if why.contains("WRONGTYPE") => Ok(Held::Foreign),
+                Err(TierError::Failed(why)) if why.contains("WRONGTYPE") => Ok(Fetched::Foreign),
                 Err(error) => Err(error),
             }
         })
     }
 
     /// `MGET`s, a few at a time. To them a value of another type than a string is no value.
-    fn get_many<'a>(&'a self, keys: &'a [Key]) -> Reply<'a, Vec<Held>> {
+    fn get_many<'a>(&'a self, keys: &'a [Key]) -> Reply<'a, Vec<Fetched>> {
         if (1..=KEYS_PER_MGET).contains(&keys.len()) {
             return Box::pin(self.mget(keys));
         }
@@ -185,12 +185,12 @@ impl Tier for RedisTier {
                 // The prefix is percent-encoded, so it holds no pattern characters.
                 scan.arg(cursor).arg("MATCH").arg(format!("{prefix}*"));
                 scan.arg("COUNT").arg(SCAN_COUNT);
-                let (next, keys): (u64, Vec<String>) = self.lane.query(&scan).await?;
+                let (next, keys): (u64, Vec<String>) = self.conn.query(&scan).await?;
                 // Each by itself is not announced; all of them are, in the end.
                 try_join_all(keys.iter().map(|key| self.done(key, &request, ""))).await?;
                 invalidated += keys.len() as u64;
                 if next == 0 {
-                    self.tell(bus::ANYTHING).await?;
+                    self.tell(subscription::ALL).await?;
                     return Ok(invalidated);
                 }
                 cursor = next;
@@ -207,19 +207,19 @@ impl Tier for RedisTier {
         })
     }
 
-    fn listen(&self, listener: Arc<dyn Listener>) {
-        self.bus.listen(&self.lane, listener);
+    fn listen(&self, listener: Arc<dyn InvalidationListener>) {
+        self.subscription.listen(&self.conn, listener);
     }
 }
 
 /// What the bytes under a key stand for.
-fn held(Raw(bytes): Raw) -> Held {
-    bytes.map_or(Held::Nothing, |bytes| {
-        Entry::try_from(bytes).map_or(Held::Foreign, Held::Entry)
+fn held(Raw(bytes): Raw) -> Fetched {
+    bytes.map_or(Fetched::Empty, |bytes| {
+        Entry::try_from(bytes).map_or(Fetched::Foreign, Fetched::Entry)
     })
 }
 
-impl FromRedisValue for Held {
+impl FromRedisValue for Fetched {
     fn from_redis_value(reply: redis::Value) -> Result<Self, ParsingError> {
         Raw::from_redis_value(reply).map(held)
     }
@@ -257,7 +257,7 @@ mod tests {
             .collect();
         keys.extend([space.row("no-such"), space.row(0)]);
         let (held, ()) = tokio::join!(tier.get_many(&keys), async {
-            let lengths: Vec<usize> = server.hears(3).await.iter().map(Vec::len).collect();
+            let lengths: Vec<usize> = server.heartbeat(3).await.iter().map(Vec::len).collect();
             assert_eq!(lengths, [KEYS_PER_MGET + 1, KEYS_PER_MGET + 1, 3]);
             (0..3).for_each(|_| server.answer());
         });
@@ -265,12 +265,12 @@ mod tests {
         assert_eq!(held.len(), keys.len());
         for (key, held) in keys.iter().zip(held) {
             match key.as_str() {
-                "test:row:no-such" => assert!(matches!(held, Held::Nothing)),
+                "test:row:no-such" => assert!(matches!(held, Fetched::Empty)),
                 // The server's answer is the key's name, which is no entry.
-                _ => assert!(matches!(held, Held::Foreign)),
+                _ => assert!(matches!(held, Fetched::Foreign)),
             }
         }
         assert!(tier.get_many(&[]).await.unwrap().is_empty());
-        server.hears(0).await;
+        server.heartbeat(0).await;
     }
 }

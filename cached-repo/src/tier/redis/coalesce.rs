@@ -1,6 +1,6 @@
 //! Gathering: the reads of many callers become a few `MGET`s.
 //!
-//! A caller that finds the lane idle goes straight through: a plain `GET` on its own task, without
+//! A caller that finds the conn idle goes straight through: a plain `GET` on its own task, without
 //! a hop, a queue or a wake-up of anyone else. Up to [`MAX_ALONE`] may at a time; everyone else
 //! waits, and whoever is waiting when a read comes back goes out together. So nothing is ever
 //! delayed on purpose, and batches are as large as the load makes them.
@@ -12,11 +12,11 @@
 //! takes batch after batch, so that under load no task is spawned either.
 //!
 //! Invariants:
-//! - Nobody waits while fewer than [`MAX_FLIGHTS`] reads are under way, and one of these at least
+//! - Nobody waits while fewer than [`MAX_READS`] reads are under way, and one of these at least
 //!   is a flight: those who wait depend on no other caller.
-//! - A reader waits at most its lane's time-out, counted from its own call, and one timer per
+//! - A reader waits at most its conn's time-out, counted from its own call, and one timer per
 //!   batch sees to it. All have the same time-out and board in order, and a flight ends with the
-//!   last of those aboard: so it has ended, and takes along who waits, before their time is up.
+//!   last of those reads: so it has ended, and takes along who waits, before their time is up.
 //! - A reader that goes away takes nothing with it. Whatever ends a flight (the end of the runtime
 //!   of the caller that sent it), nobody goes on waiting for it.
 //!
@@ -32,23 +32,23 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{lane::Lane, wire::Raw};
+use super::{connection::Connection, wire::Raw};
 use crate::{places::Places, protocol::Key, tier::TierError};
 
 /// Reads under way at a time, each for one key or a batch. More keep the server busy while replies
 /// are read, and make batches smaller.
-const MAX_FLIGHTS: usize = 4;
+const MAX_READS: usize = 4;
 /// Of these, reads by callers themselves; the rest is for those who wait.
-const MAX_ALONE: usize = MAX_FLIGHTS - 1;
+const MAX_ALONE: usize = MAX_READS - 1;
 /// Keys that one `MGET` asks for; a server serves nobody else meanwhile.
 pub(super) const KEYS_PER_MGET: usize = 512;
 
 /// What a read gives its reader.
-type Found = Result<Raw, TierError>;
+type ReadResult = Result<Raw, TierError>;
 
-/// The readers of one lane.
-pub(super) struct Gather {
-    lane: Arc<Lane>,
+/// The readers of one conn.
+pub(super) struct Coalescer {
+    conn: Arc<Connection>,
     queue: Mutex<Queue>,
     /// How many may wait.
     capacity: usize,
@@ -59,12 +59,12 @@ struct Queue {
     waiting: VecDeque<Reader>,
     /// Callers that went straight through.
     alone: usize,
-    flights: usize,
+    batches: usize,
 }
 
 impl Queue {
     fn has_room(&self) -> bool {
-        self.alone + self.flights < MAX_FLIGHTS
+        self.alone + self.batches < MAX_READS
     }
 }
 
@@ -72,33 +72,36 @@ impl Queue {
 struct Reader {
     key: Key,
     began: Instant,
-    reply: oneshot::Sender<Found>,
+    reply: oneshot::Sender<ReadResult>,
 }
 
-impl Gather {
-    pub(super) fn over(lane: Arc<Lane>, capacity: usize) -> Arc<Self> {
+impl Coalescer {
+    pub(super) fn over(conn: Arc<Connection>, capacity: usize) -> Arc<Self> {
         Arc::new(Self {
-            lane,
+            conn,
             queue: Mutex::default(),
             capacity,
         })
     }
 
     /// Reads one key, alone or with others.
-    pub(super) async fn get(self: &Arc<Self>, key: &Key) -> Found {
+    pub(super) async fn get(self: &Arc<Self>, key: &Key) -> ReadResult {
         let Some(reply) = self.queue(key)? else {
             let _alone = Alone(self);
-            return self.lane.query(redis::cmd("GET").arg(key.as_str())).await;
+            return self.conn.query(redis::cmd("GET").arg(key.as_str())).await;
         };
         reply.await.unwrap_or_else(|_| {
             let error = TierError::Failed("the read was aborted".into());
-            self.lane.count(&error, 1);
+            self.conn.count(&error, 1);
             Err(error)
         })
     }
 
     /// Where to wait for the reply; `None` for a caller that may go straight through.
-    fn queue(self: &Arc<Self>, key: &Key) -> Result<Option<oneshot::Receiver<Found>>, TierError> {
+    fn queue(
+        self: &Arc<Self>,
+        key: &Key,
+    ) -> Result<Option<oneshot::Receiver<ReadResult>>, TierError> {
         let mut queue = self.queue.lock();
         if queue.alone < MAX_ALONE && queue.has_room() {
             queue.alone += 1;
@@ -106,7 +109,7 @@ impl Gather {
         }
         if queue.waiting.len() >= self.capacity {
             drop(queue);
-            self.lane.count(&TierError::Overloaded, 1);
+            self.conn.count(&TierError::Overloaded, 1);
             return Err(TierError::Overloaded);
         }
         let (reply, replied) = oneshot::channel();
@@ -116,22 +119,22 @@ impl Gather {
             reply,
         });
         if queue.has_room() {
-            self.send_flight(queue, &Handle::current());
+            self.start_batch(queue, &Handle::current());
         }
         Ok(Some(replied))
     }
 
-    fn send_flight(self: &Arc<Self>, mut queue: MutexGuard<'_, Queue>, runtime: &Handle) {
-        queue.flights += 1;
+    fn start_batch(self: &Arc<Self>, mut queue: MutexGuard<'_, Queue>, runtime: &Handle) {
+        queue.batches += 1;
         drop(queue);
-        runtime.spawn(Flight::of(self).fly());
+        runtime.spawn(BatchTask::of(self).run());
     }
 
     /// Ends one reader's wait.
-    fn fail(&self, reply: oneshot::Sender<Found>, error: TierError) {
+    fn fail(&self, reply: oneshot::Sender<ReadResult>, error: TierError) {
         // Who has gone away is not counted.
         if !reply.is_closed() {
-            self.lane.count(&error, 1);
+            self.conn.count(&error, 1);
         }
         // Nor told.
         let _ = reply.send(Err(error));
@@ -139,7 +142,7 @@ impl Gather {
 }
 
 /// A caller that went straight through, until it has its reply or goes away.
-struct Alone<'a>(&'a Arc<Gather>);
+struct Alone<'a>(&'a Arc<Coalescer>);
 
 impl Drop for Alone<'_> {
     fn drop(&mut self) {
@@ -150,82 +153,83 @@ impl Drop for Alone<'_> {
             && queue.has_room()
             && let Ok(runtime) = Handle::try_current()
         {
-            self.0.send_flight(queue, &runtime);
+            self.0.start_batch(queue, &runtime);
         }
     }
 }
 
 /// Batch after batch, until nobody waits.
-struct Flight {
-    gather: Arc<Gather>,
-    boarding: Vec<Reader>,
+struct BatchTask {
+    coalescer: Arc<Coalescer>,
+    taken: Vec<Reader>,
     /// In the order in which they came.
-    aboard: VecDeque<Passenger>,
+    reads: VecDeque<BatchedRead>,
     /// What they ask for, each key once.
     keys: Vec<Key>,
     /// How many of them ask for each.
     askers: Vec<usize>,
     places: Places,
     /// It has given its place back.
-    landed: bool,
+    ended: bool,
 }
 
-struct Passenger {
+struct BatchedRead {
     /// Of the key it asks for.
     place: usize,
     began: Instant,
-    reply: oneshot::Sender<Found>,
+    reply: oneshot::Sender<ReadResult>,
 }
 
-impl Flight {
-    fn of(gather: &Arc<Gather>) -> Self {
+impl BatchTask {
+    fn of(coalescer: &Arc<Coalescer>) -> Self {
         Self {
-            gather: Arc::clone(gather),
-            boarding: Vec::new(),
-            aboard: VecDeque::new(),
+            coalescer: Arc::clone(coalescer),
+            taken: Vec::new(),
+            reads: VecDeque::new(),
             keys: Vec::new(),
             askers: Vec::new(),
             places: Places::default(),
-            landed: false,
+            ended: false,
         }
     }
 
-    async fn fly(mut self) {
+    async fn run(mut self) {
         others_first().await;
-        while self.open_doors() {
-            self.board();
-            if !self.aboard.is_empty() {
+        while self.take_waiting() {
+            self.admit();
+            if !self.reads.is_empty() {
                 self.read().await;
             }
             others_first().await;
         }
-        self.landed = true;
+        self.ended = true;
     }
 
     /// Calls those who have waited longest. If nobody waits, the flight is over.
-    fn open_doors(&mut self) -> bool {
-        let mut queue = self.gather.queue.lock();
+    fn take_waiting(&mut self) -> bool {
+        let mut queue = self.coalescer.queue.lock();
         if queue.waiting.is_empty() {
-            queue.flights -= 1;
+            queue.batches -= 1;
             return false;
         }
         let count = queue.waiting.len().min(KEYS_PER_MGET);
-        self.boarding.extend(queue.waiting.drain(..count));
+        self.taken.extend(queue.waiting.drain(..count));
         true
     }
 
     /// Lets them in who have not gone away and still have time.
-    fn board(&mut self) {
+    fn admit(&mut self) {
         self.keys.clear();
         self.askers.clear();
         self.places.clear();
-        let (now, timeout) = (Instant::now(), self.gather.lane.timeout());
-        for reader in self.boarding.drain(..) {
+        let (now, timeout) = (Instant::now(), self.coalescer.conn.timeout());
+        for reader in self.taken.drain(..) {
             if reader.reply.is_closed() {
                 continue;
             }
             if reader.began + timeout <= now {
-                self.gather.fail(reader.reply, TierError::Timeout(timeout));
+                self.coalescer
+                    .fail(reader.reply, TierError::Timeout(timeout));
                 continue;
             }
             let next = self.keys.len();
@@ -236,7 +240,7 @@ impl Flight {
                 self.askers.push(0);
             }
             self.askers[place] += 1;
-            self.aboard.push_back(Passenger {
+            self.reads.push_back(BatchedRead {
                 place,
                 began: reader.began,
                 reply: reader.reply,
@@ -244,15 +248,15 @@ impl Flight {
         }
     }
 
-    /// Gives everyone aboard what it asked for, or its time-out.
+    /// Gives everyone reads what it asked for, or its time-out.
     async fn read(&mut self) {
-        let lane = Arc::clone(&self.gather.lane);
-        let timeout = lane.timeout();
+        let conn = Arc::clone(&self.coalescer.conn);
+        let timeout = conn.timeout();
         let verb = if self.keys.len() == 1 { "GET" } else { "MGET" };
         let cmd = read(verb, &self.keys);
-        let found = lane.attempt(async |mut connection| {
+        let found = conn.attempt(async |mut connection| {
             let mut reading = pin!(cmd.query_async(&mut connection));
-            while let Some(first) = self.aboard.front() {
+            while let Some(first) = self.reads.front() {
                 match timeout_at(first.began + timeout, reading.as_mut()).await {
                     Ok(found) => return found,
                     Err(_) => self.time_out(Instant::now() - timeout),
@@ -269,18 +273,15 @@ impl Flight {
 
     /// Ends the wait of those who came at `until` or before.
     fn time_out(&mut self, until: Instant) {
-        while let Some(passenger) = self.aboard.pop_front_if(|first| first.began <= until) {
-            let error = TierError::Timeout(self.gather.lane.timeout());
-            self.gather.fail(passenger.reply, error);
+        while let Some(read) = self.reads.pop_front_if(|first| first.began <= until) {
+            let error = TierError::Timeout(self.coalescer.conn.timeout());
+            self.coalescer.fail(read.reply, error);
         }
     }
 
     fn deliver(&mut self, mut values: Vec<Raw>) {
-        for passenger in self.aboard.drain(..) {
-            let (value, askers) = (
-                &mut values[passenger.place],
-                &mut self.askers[passenger.place],
-            );
+        for read in self.reads.drain(..) {
+            let (value, askers) = (&mut values[read.place], &mut self.askers[read.place]);
             *askers -= 1;
             // The last one needs no copy, unless someone's time was up before.
             let value = match askers {
@@ -288,26 +289,26 @@ impl Flight {
                 _ => value.clone(),
             };
             // Who has gone away needs none.
-            let _ = passenger.reply.send(Ok(value));
+            let _ = read.reply.send(Ok(value));
         }
     }
 
     fn fail(&mut self, error: &TierError) {
-        for passenger in self.aboard.drain(..) {
-            self.gather.fail(passenger.reply, error.clone());
+        for read in self.reads.drain(..) {
+            self.coalescer.fail(read.reply, error.clone());
         }
     }
 }
 
-impl Drop for Flight {
+impl Drop for BatchTask {
     fn drop(&mut self) {
-        if self.landed {
+        if self.ended {
             return;
         }
-        // The runtime has ended, or a bug made it panic. Nobody would fly with those who wait.
+        // The runtime has ended, or a bug made it panic. Nobody would run with those who wait.
         let abandoned = {
-            let mut queue = self.gather.queue.lock();
-            queue.flights -= 1;
+            let mut queue = self.coalescer.queue.lock();
+            queue.batches -= 1;
             std::mem::take(&mut queue.waiting)
         };
         drop(abandoned);
@@ -341,7 +342,7 @@ impl FromRedisValue for Values {
 }
 
 /// Lets the tasks run that can: those who were just answered are likely to ask again, and then
-/// fly together.
+/// run together.
 async fn others_first() {
     let mut first = true;
     poll_fn(|context| {

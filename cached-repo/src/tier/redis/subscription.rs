@@ -1,20 +1,20 @@
-//! The bus: a connection that listens for what other processes announce, and vouches for how much
+//! The subscription: a connection that listens for what other processes announce, and vouches for how much
 //! of it has been heard.
 //!
 //! Redis keeps nothing for a subscriber that is away, so a connection that broke may have missed
 //! anything. One that hangs says nothing, like one on which nothing happens; one that is late says
 //! what was true a while ago; and after a failover a subscriber and a writer can be connected to
-//! different servers. So the bus listens for a pulse of its own besides, which it sends over the
-//! connection that announces changes. A pulse that comes round vouches for the moment at which it
+//! different servers. So the subscription listens for a heartbeat of its own besides, which it sends over the
+//! connection that announces changes. A heartbeat that comes round vouches for the moment at which it
 //! was sent: what was announced before has been heard.
 //!
 //! Invariants:
-//! - The listener is vouched for until [`PULSE`] and a few time-outs after a pulse was sent, and
+//! - The listener is vouched for until [`HEARTBEAT`] and a few time-outs after a heartbeat was sent, and
 //!   never by a task that has ended.
 //! - Between two subscriptions, or over two connections that announce, the listener has missed
 //!   something.
 //!
-//! Does not know what the listener keeps, and announces nothing but its pulse.
+//! Does not know what the listener keeps, and announces nothing but its heartbeat.
 
 use std::{
     convert::Infallible,
@@ -27,35 +27,36 @@ use futures_util::StreamExt;
 use tokio::{runtime::Handle, time::Instant};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::lane::Lane;
+use super::connection::Connection;
 use crate::{
+    backoff::Backoff,
     clock::Moment,
     protocol::Token,
-    tier::{Changed, Listener},
+    tier::{Invalidated, InvalidationListener},
 };
 
 /// The message that says that any row may have changed; no key is spelt so.
-pub(super) const ANYTHING: &str = "*";
-/// How often the pulse is sent.
-const PULSE: Duration = Duration::from_millis(500);
-/// So many operations' time a pulse has to come round before the next is waited for.
-const PULSE_TIMEOUTS: u32 = 2;
-/// A subscription on which no pulse comes for so many times as long is given up.
-const MISSED_PULSES: u32 = 5;
+pub(super) const ALL: &str = "*";
+/// How often the heartbeat is sent.
+const HEARTBEAT: Duration = Duration::from_millis(500);
+/// So many operations' time a heartbeat has to come round before the next is waited for.
+const HEARTBEAT_TIMEOUTS: u32 = 2;
+/// A subscription on which no heartbeat comes for so many times as long is given up.
+const MISSED_HEARTBEATS: u32 = 5;
 /// Connecting and subscribing take several round trips, so they get several operations' time.
 const CONNECT_TIMEOUTS: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// See the module.
-pub(super) struct Bus {
+pub(super) struct Subscription {
     client: Option<Client>,
     runtime: Handle,
     task: OnceLock<AbortOnDropHandle<()>>,
 }
 
-impl Bus {
-    /// A bus that listens over connections of `client`, once it is asked to.
+impl Subscription {
+    /// A subscription that listens over connections of `client`, once it is asked to.
     pub(super) fn new(client: Option<Client>) -> Self {
         Self {
             client,
@@ -65,7 +66,7 @@ impl Bus {
     }
 
     /// Begins to listen; the first listener is the only one.
-    pub(super) fn listen(&self, lane: &Arc<Lane>, listener: Arc<dyn Listener>) {
+    pub(super) fn listen(&self, conn: &Arc<Connection>, listener: Arc<dyn InvalidationListener>) {
         let Some(client) = self.client.clone() else {
             tracing::warn!(
                 "near caches stay off: over a pool, `CachedDbBuilder::subscriber` must name the \
@@ -75,13 +76,13 @@ impl Bus {
         };
         self.task.get_or_init(|| {
             let own = Token::fresh();
-            let ear = Ear {
+            let task = SubscriptionTask {
                 client,
-                lane: Arc::clone(lane),
-                pulse: format!("{}:{}", lane.channel(), own.as_bytes().escape_ascii()),
+                conn: Arc::clone(conn),
+                heartbeat: format!("{}:{}", conn.channel(), own.as_bytes().escape_ascii()),
                 listener,
             };
-            AbortOnDropHandle::new(self.runtime.spawn(ear.listen()))
+            AbortOnDropHandle::new(self.runtime.spawn(task.listen()))
         });
     }
 }
@@ -95,50 +96,49 @@ enum Gap {
     Connect(Duration),
     #[error("the connection ended")]
     Ended,
-    #[error("no pulse was heard for {0:?}")]
+    #[error("no heartbeat was heard for {0:?}")]
     Silence(Duration),
 }
 
-struct Ear {
+struct SubscriptionTask {
     client: Client,
-    lane: Arc<Lane>,
-    /// The channel of the pulse.
-    pulse: String,
-    listener: Arc<dyn Listener>,
+    conn: Arc<Connection>,
+    /// The channel of the heartbeat.
+    heartbeat: String,
+    listener: Arc<dyn InvalidationListener>,
 }
 
 /// However it ends, also with its runtime.
-impl Drop for Ear {
+impl Drop for SubscriptionTask {
     fn drop(&mut self) {
-        self.listener.deaf();
+        self.listener.on_gap();
     }
 }
 
-impl Ear {
+impl SubscriptionTask {
     async fn listen(self) {
-        let mut pause = FIRST_PAUSE;
+        let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
         loop {
-            let mut hears = false;
-            let Err(gap) = self.follow(&mut hears).await;
-            self.listener.deaf();
-            if hears {
-                pause = FIRST_PAUSE;
+            let mut is_current = false;
+            let Err(gap) = self.follow(&mut is_current).await;
+            self.listener.on_gap();
+            if is_current {
+                backoff.reset();
                 tracing::warn!(%gap, "invalidations may have gone unheard; near caches are off");
             } else {
                 tracing::debug!(%gap, "near caches are still off");
             }
-            tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            backoff.pause().await;
         }
     }
 
     /// Follows one subscription until there may be a gap; notes whether anything is heard.
-    async fn follow(&self, hears: &mut bool) -> Result<Infallible, Gap> {
+    async fn follow(&self, is_current: &mut bool) -> Result<Infallible, Gap> {
         let mut messages = self.subscribe().await?;
-        let mut generation = self.lane.generation();
+        let mut generation = self.conn.generation();
         let beating = self.beat();
         tokio::pin!(beating);
-        let silence = self.patience() * MISSED_PULSES;
+        let silence = self.patience() * MISSED_HEARTBEATS;
         let mut deadline = Instant::now() + silence;
         loop {
             let message = tokio::select! {
@@ -146,31 +146,31 @@ impl Ear {
                 never = &mut beating => match never {},
                 () = tokio::time::sleep_until(deadline) => return Err(Gap::Silence(silence)),
             };
-            if message.get_channel_name() != self.pulse {
-                self.hear(&message);
+            if message.get_channel_name() != self.heartbeat {
+                self.handle(&message);
                 continue;
             }
             deadline = Instant::now() + silence;
             // What was announced while there was no connection may have gone to another server.
-            let current = self.lane.generation();
+            let current = self.conn.generation();
             if current != generation {
                 generation = current;
-                self.listener.hear(Changed::Anything);
+                self.listener.on_invalidate(Invalidated::All);
             }
-            if !*hears {
-                *hears = true;
+            if !*is_current {
+                *is_current = true;
                 tracing::info!("invalidations are heard; near caches are on");
             }
-            self.listener.hears(self.vouched_for(&message));
+            self.listener.heartbeat(self.vouched_for(&message));
         }
     }
 
     async fn subscribe(&self) -> Result<PubSubStream, Gap> {
-        let limit = self.lane.timeout() * CONNECT_TIMEOUTS;
+        let limit = self.conn.timeout() * CONNECT_TIMEOUTS;
         let subscribed = async {
             let mut subscription = self.client.get_async_pubsub().await?;
             subscription
-                .subscribe(&[self.lane.channel(), &self.pulse])
+                .subscribe(&[self.conn.channel(), &self.heartbeat])
                 .await?;
             Ok(subscription.into_on_message())
         };
@@ -178,45 +178,45 @@ impl Ear {
         in_time.unwrap_or(Err(Gap::Connect(limit)))
     }
 
-    /// Sends the pulse, which says when.
+    /// Sends the heartbeat, which says when.
     async fn beat(&self) -> Infallible {
         loop {
-            let now = self.lane.clock().moment().as_nanos();
+            let now = self.conn.clock().moment().as_nanos();
             // One that could not be sent does not come round either.
             let _ = self
-                .lane
+                .conn
                 .attempt(|mut connection| async move {
                     redis::cmd("PUBLISH")
-                        .arg(&self.pulse)
+                        .arg(&self.heartbeat)
                         .arg(now)
                         .query_async::<()>(&mut connection)
                         .await
                 })
                 .await;
-            tokio::time::sleep(PULSE).await;
+            tokio::time::sleep(HEARTBEAT).await;
         }
     }
 
-    /// How long a pulse is good for.
+    /// How long a heartbeat is good for.
     fn patience(&self) -> Duration {
-        PULSE + self.lane.timeout() * PULSE_TIMEOUTS
+        HEARTBEAT + self.conn.timeout() * HEARTBEAT_TIMEOUTS
     }
 
-    /// Until when a pulse that has come round vouches for what was heard.
-    fn vouched_for(&self, pulse: &Msg) -> Moment {
-        let sent = std::str::from_utf8(pulse.get_payload_bytes()).ok();
+    /// Until when a heartbeat that has come round vouches for what was heard.
+    fn vouched_for(&self, heartbeat: &Msg) -> Moment {
+        let sent = std::str::from_utf8(heartbeat.get_payload_bytes()).ok();
         let sent = sent.and_then(|sent| sent.parse().ok());
         // Nobody else has a reason to write here.
         let sent = sent.map_or(Moment::START, Moment::from_nanos);
         sent.plus(self.patience())
     }
 
-    fn hear(&self, message: &Msg) {
+    fn handle(&self, message: &Msg) {
         let changed = match std::str::from_utf8(message.get_payload_bytes()) {
-            Ok(key) if key != ANYTHING => Changed::Key(key),
+            Ok(key) if key != ALL => Invalidated::Key(key),
             // What is not a key may stand for any.
-            _ => Changed::Anything,
+            _ => Invalidated::All,
         };
-        self.listener.hear(changed);
+        self.listener.on_invalidate(changed);
     }
 }

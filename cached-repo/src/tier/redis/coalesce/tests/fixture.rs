@@ -13,11 +13,11 @@ use crate::{clock::Clock, protocol::KeySpace, telemetry::TierStats};
 /// Longer than any test that is not about it.
 pub(super) const NEVER: Duration = Duration::from_secs(60);
 /// So many readers are under way, and the next ones wait.
-pub(super) const TAKEN: usize = MAX_FLIGHTS;
+pub(super) const TAKEN: usize = MAX_READS;
 
 pub(super) struct Fixture {
     pub(super) server: Scripted,
-    pub(super) gather: Arc<Gather>,
+    pub(super) coalescer: Arc<Coalescer>,
     pub(super) stats: Arc<TierStats>,
 }
 
@@ -25,7 +25,7 @@ impl Fixture {
     pub(super) async fn new(timeout: Duration, capacity: usize) -> Self {
         let server = Scripted::start();
         let stats = Arc::new(TierStats::default());
-        let lane = Lane::open(
+        let conn = Connection::open(
             server.pool(),
             "test:changed:1".into(),
             timeout,
@@ -33,30 +33,30 @@ impl Fixture {
             Arc::clone(&stats),
         )
         .await;
-        let gather = Gather::over(lane, capacity);
+        let coalescer = Coalescer::over(conn, capacity);
         Self {
             server,
-            gather,
+            coalescer,
             stats,
         }
     }
 
     /// A reader in a task of its own, which has gone through or waits when this returns.
-    pub(super) async fn reader(&self, key: &str) -> JoinHandle<Found> {
+    pub(super) async fn reader(&self, key: &str) -> JoinHandle<ReadResult> {
         let waiting = || {
-            let queue = self.gather.queue.lock();
-            queue.alone + queue.flights + queue.waiting.len()
+            let queue = self.coalescer.queue.lock();
+            queue.alone + queue.batches + queue.waiting.len()
         };
         let before = waiting();
-        let (gather, key) = (Arc::clone(&self.gather), key_of(key));
-        let reader = tokio::spawn(async move { gather.get(&key).await });
+        let (coalescer, key) = (Arc::clone(&self.coalescer), key_of(key));
+        let reader = tokio::spawn(async move { coalescer.get(&key).await });
         while waiting() == before {
             tokio::task::yield_now().await;
         }
         reader
     }
 
-    pub(super) async fn readers(&self, keys: &[&str]) -> Vec<JoinHandle<Found>> {
+    pub(super) async fn readers(&self, keys: &[&str]) -> Vec<JoinHandle<ReadResult>> {
         let mut readers = Vec::new();
         for key in keys {
             readers.push(self.reader(key).await);
@@ -65,29 +65,29 @@ impl Fixture {
     }
 
     /// Readers that are under way and keep everyone else waiting.
-    pub(super) async fn taken(&self) -> Vec<JoinHandle<Found>> {
+    pub(super) async fn taken(&self) -> Vec<JoinHandle<ReadResult>> {
         let readers = self.readers(&["t"; TAKEN]).await;
-        let heard = self.server.hears(TAKEN).await;
+        let heard = self.server.heartbeat(TAKEN).await;
         assert!(heard.iter().all(|command| *command == get("t")));
         readers
     }
 
     /// Readers of one batch that is under way, alone.
-    pub(super) async fn batch(&self, names: &[&str]) -> Vec<JoinHandle<Found>> {
+    pub(super) async fn batch(&self, names: &[&str]) -> Vec<JoinHandle<ReadResult>> {
         let taken = self.taken().await;
-        let aboard = self.readers(names).await;
+        let reads = self.readers(names).await;
         self.server.answer_all();
         all_found(taken, &["t"; TAKEN]).await;
-        assert_eq!(self.server.hears(1).await, [mget(names)]);
-        aboard
+        assert_eq!(self.server.heartbeat(1).await, [mget(names)]);
+        reads
     }
 
-    /// Reads until the lane has a connection again.
+    /// Reads until the conn has a connection again.
     pub(super) async fn recovers(&self) {
         let key = key_of("again");
         in_time(async {
             loop {
-                let found = tokio::join!(self.gather.get(&key), async {
+                let found = tokio::join!(self.coalescer.get(&key), async {
                     tokio::time::sleep(Duration::from_millis(5)).await;
                     if !self.server.is_answered() {
                         self.server.answer();
@@ -106,11 +106,11 @@ impl Fixture {
     pub(super) async fn until_idle(&self) {
         in_time(async {
             loop {
-                let (flights, waiting) = {
-                    let queue = self.gather.queue.lock();
-                    (queue.alone + queue.flights, queue.waiting.len())
+                let (batches, waiting) = {
+                    let queue = self.coalescer.queue.lock();
+                    (queue.alone + queue.batches, queue.waiting.len())
                 };
-                if flights == 0 {
+                if batches == 0 {
                     return assert_eq!(waiting, 0);
                 }
                 tokio::time::sleep(Duration::from_millis(1)).await;
@@ -139,12 +139,12 @@ pub(super) async fn in_time<T>(future: impl Future<Output = T>) -> T {
         .expect("a reader hangs")
 }
 
-pub(super) async fn found(reader: JoinHandle<Found>) -> Found {
+pub(super) async fn found(reader: JoinHandle<ReadResult>) -> ReadResult {
     in_time(reader).await.unwrap()
 }
 
 /// Asserts that each reader is given the value of its own key.
-pub(super) async fn all_found(readers: Vec<JoinHandle<Found>>, names: &[&str]) {
+pub(super) async fn all_found(readers: Vec<JoinHandle<ReadResult>>, names: &[&str]) {
     assert_eq!(readers.len(), names.len());
     for (reader, name) in readers.into_iter().zip(names) {
         let Raw(value) = found(reader).await.unwrap();

@@ -16,9 +16,9 @@ async fn a_lone_reader_goes_straight_through() {
     let fixture = Fixture::new(NEVER, 10).await;
     let tasks = Handle::current().metrics().num_alive_tasks();
     let key = key_of("a");
-    let mut reading = Box::pin(fixture.gather.get(&key));
+    let mut reading = Box::pin(fixture.coalescer.get(&key));
     assert!(reading.as_mut().now_or_never().is_none());
-    assert_eq!(fixture.server.hears(1).await, [get("a")]);
+    assert_eq!(fixture.server.heartbeat(1).await, [get("a")]);
     assert_eq!(Handle::current().metrics().num_alive_tasks(), tasks);
     fixture.server.answer();
     assert!(in_time(reading).await.unwrap().0.is_some());
@@ -32,22 +32,22 @@ async fn those_who_wait_fly_together_and_each_gets_its_own() {
     let taken = fixture.taken().await;
     let names = ["a", "no-b", "c", "d"];
     let waiting = fixture.readers(&names).await;
-    fixture.server.hears(TAKEN).await;
+    fixture.server.heartbeat(TAKEN).await;
     fixture.server.answer();
-    let heard = fixture.server.hears(TAKEN).await;
+    let heard = fixture.server.heartbeat(TAKEN).await;
     assert_eq!(heard[TAKEN - 1], mget(&names));
-    // While they are under way the next ones gather.
+    // While they are under way the next ones coalescer.
     let next = fixture.readers(&["e", "f"]).await;
     fixture.server.answer_all();
     all_found(taken, &["t"; TAKEN]).await;
     all_found(waiting, &names).await;
-    assert_eq!(fixture.server.hears(1).await, [mget(&["e", "f"])]);
+    assert_eq!(fixture.server.heartbeat(1).await, [mget(&["e", "f"])]);
     fixture.server.answer();
     all_found(next, &["e", "f"]).await;
     fixture.until_idle().await;
     // And then a reader is alone again.
     let alone = fixture.readers(&["g"]).await;
-    assert_eq!(fixture.server.hears(1).await, [get("g")]);
+    assert_eq!(fixture.server.heartbeat(1).await, [get("g")]);
     fixture.server.answer();
     all_found(alone, &["g"]).await;
 }
@@ -59,7 +59,7 @@ async fn a_key_that_many_want_is_asked_for_once() {
     let names = ["a", "b", "a", "no-c", "a", "no-c"];
     readers.extend(fixture.readers(&names).await);
     fixture.server.answer();
-    let heard = fixture.server.hears(TAKEN).await;
+    let heard = fixture.server.heartbeat(TAKEN).await;
     assert_eq!(heard[TAKEN - 1], mget(&["a", "b", "no-c"]));
     fixture.server.answer_all();
     let names: Vec<&str> = std::iter::repeat_n("t", TAKEN).chain(names).collect();
@@ -72,7 +72,7 @@ async fn a_single_key_is_asked_for_by_get() {
     let mut readers = fixture.taken().await;
     readers.extend(fixture.readers(&["a", "a"]).await);
     fixture.server.answer();
-    assert_eq!(fixture.server.hears(TAKEN).await[TAKEN - 1], get("a"));
+    assert_eq!(fixture.server.heartbeat(TAKEN).await[TAKEN - 1], get("a"));
     fixture.server.answer_all();
     all_found(readers, &["t", "t", "t", "t", "a", "a"]).await;
 }
@@ -85,10 +85,10 @@ async fn a_batch_has_a_bound() {
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     readers.extend(fixture.readers(&names).await);
     fixture.server.answer();
-    let heard = fixture.server.hears(TAKEN).await;
+    let heard = fixture.server.heartbeat(TAKEN).await;
     assert_eq!(heard[TAKEN - 1], mget(&names[..KEYS_PER_MGET]));
     fixture.server.answer();
-    let heard = fixture.server.hears(TAKEN).await;
+    let heard = fixture.server.heartbeat(TAKEN).await;
     assert_eq!(heard[TAKEN - 1], get(names[KEYS_PER_MGET]));
     fixture.server.answer_all();
     let names: Vec<&str> = std::iter::repeat_n("t", TAKEN).chain(names).collect();
@@ -105,12 +105,12 @@ async fn a_reader_that_goes_away_while_it_waits_is_not_read_for() {
     gone.abort();
     gone.await.unwrap_err();
     fixture.server.answer();
-    let heard = fixture.server.hears(TAKEN).await;
+    let heard = fixture.server.heartbeat(TAKEN).await;
     assert_eq!(heard[TAKEN - 1], mget(&["a", "c"]));
     fixture.server.answer_all();
     all_found(waiting, &["a", "c"]).await;
     all_found(taken, &["t"; TAKEN]).await;
-    // A batch that everyone has left is not sent, and the lane is idle afterwards.
+    // A batch that everyone has left is not sent, and the conn is idle afterwards.
     let taken = fixture.taken().await;
     for gone in fixture.readers(&["a", "b"]).await {
         gone.abort();
@@ -119,10 +119,10 @@ async fn a_reader_that_goes_away_while_it_waits_is_not_read_for() {
     fixture.server.answer_all();
     all_found(taken, &["t"; TAKEN]).await;
     fixture.until_idle().await;
-    fixture.server.hears(0).await;
+    fixture.server.heartbeat(0).await;
 }
 
-/// Goal: whoever started a batch, all the others aboard get their replies.
+/// Goal: whoever started a batch, all the others reads get their replies.
 #[tokio::test]
 async fn readers_that_go_away_in_flight_leave_the_batch_unharmed() {
     let fixture = Fixture::new(NEVER, 10).await;
@@ -132,7 +132,7 @@ async fn readers_that_go_away_in_flight_leave_the_batch_unharmed() {
     let gone = taken.remove(0);
     gone.abort();
     gone.await.unwrap_err();
-    let heard = fixture.server.hears(TAKEN + 1).await;
+    let heard = fixture.server.heartbeat(TAKEN + 1).await;
     assert_eq!(heard[TAKEN], mget(&["a", "b", "c"]));
     for at in [2, 0] {
         let gone = waiting.remove(at);
@@ -155,16 +155,16 @@ async fn readers_that_are_not_polled_hold_up_nobody() {
     let keys: Vec<Key> = (0..MAX_ALONE).map(|id| key_of(&id.to_string())).collect();
     let mut idle: Vec<_> = keys
         .iter()
-        .map(|key| Box::pin(fixture.gather.get(key)))
+        .map(|key| Box::pin(fixture.coalescer.get(key)))
         .collect();
     for reading in &mut idle {
         assert!(reading.as_mut().now_or_never().is_none());
     }
-    fixture.server.hears(MAX_ALONE).await;
+    fixture.server.heartbeat(MAX_ALONE).await;
     (0..MAX_ALONE).for_each(|_| fixture.server.answer());
     for name in ["a", "b", "c", "d", "e"] {
         let reader = fixture.reader(name).await;
-        assert_eq!(fixture.server.hears(1).await, [get(name)]);
+        assert_eq!(fixture.server.heartbeat(1).await, [get(name)]);
         fixture.server.answer();
         all_found(vec![reader], &[name]).await;
     }
@@ -180,18 +180,18 @@ async fn a_full_queue_answers_at_once() {
     let taken = fixture.taken().await;
     let waiting = fixture.readers(&["a", "b"]).await;
     for _ in 0..3 {
-        let refused = fixture.gather.get(&key_of("c")).now_or_never();
+        let refused = fixture.coalescer.get(&key_of("c")).now_or_never();
         assert!(matches!(refused, Some(Err(TierError::Overloaded))));
     }
     assert_eq!(fixture.stats.snapshot().overloaded, 3);
     fixture.server.answer();
-    fixture.server.hears(TAKEN).await;
+    fixture.server.heartbeat(TAKEN).await;
     // Those who waited are under way, so there is room again.
     let next = fixture.readers(&["c"]).await;
     fixture.server.answer_all();
     all_found(taken, &["t"; TAKEN]).await;
     all_found(waiting, &["a", "b"]).await;
-    fixture.server.hears(1).await;
+    fixture.server.heartbeat(1).await;
     fixture.server.answer();
     all_found(next, &["c"]).await;
     assert_eq!(fixture.stats.snapshot().overloaded, 3);
@@ -202,7 +202,7 @@ async fn a_full_queue_answers_at_once() {
 async fn each_reader_has_a_time_out_of_its_own() {
     const TIMEOUT: Duration = Duration::from_secs(1);
     let fixture = Fixture::new(TIMEOUT, 10).await;
-    let timed = |reader: JoinHandle<Found>| async move {
+    let timed = |reader: JoinHandle<ReadResult>| async move {
         let began = Instant::now();
         let found = found(reader).await;
         assert!(matches!(found, Err(TierError::Timeout(TIMEOUT))));
@@ -213,7 +213,7 @@ async fn each_reader_has_a_time_out_of_its_own() {
     tokio::time::sleep(TIMEOUT / 2).await;
     let late = tokio::spawn(timed(fixture.reader("late").await));
     fixture.server.answer();
-    let heard = fixture.server.hears(TAKEN).await;
+    let heard = fixture.server.heartbeat(TAKEN).await;
     assert_eq!(heard[TAKEN - 1], mget(&["early", "late"]), "in one batch");
     let early = in_time(early).await.unwrap();
     let late = in_time(late).await.unwrap();
@@ -241,7 +241,7 @@ async fn a_reader_whose_time_is_up_leaves_its_key_to_the_others() {
     tokio::time::sleep(TIMEOUT / 2).await;
     let late = fixture.reader("same").await;
     fixture.server.answer();
-    let heard = fixture.server.hears(TAKEN).await;
+    let heard = fixture.server.heartbeat(TAKEN).await;
     assert_eq!(heard[TAKEN - 1], get("same"), "in one batch");
     assert!(matches!(
         found(early).await,
@@ -258,14 +258,14 @@ async fn a_reader_whose_time_is_up_does_not_board() {
     let fixture = Fixture::new(NEVER, 10).await;
     let taken = fixture.taken().await;
     let (reply, late) = oneshot::channel();
-    fixture.gather.queue.lock().waiting.push_back(Reader {
+    fixture.coalescer.queue.lock().waiting.push_back(Reader {
         key: key_of("late"),
         began: Instant::now() - NEVER,
         reply,
     });
     let next = fixture.readers(&["a"]).await;
     fixture.server.answer();
-    assert_eq!(fixture.server.hears(TAKEN).await[TAKEN - 1], get("a"));
+    assert_eq!(fixture.server.heartbeat(TAKEN).await[TAKEN - 1], get("a"));
     assert!(matches!(late.await, Ok(Err(TierError::Timeout(NEVER)))));
     fixture.server.answer_all();
     all_found(next, &["a"]).await;
@@ -277,14 +277,14 @@ async fn a_reader_whose_time_is_up_does_not_board() {
 #[tokio::test]
 async fn those_who_wait_behind_a_silent_server_time_out_as_well() {
     const TIMEOUT: Duration = Duration::from_secs(1);
-    // More batches than there are flights.
-    const READERS: usize = 3 * MAX_FLIGHTS * KEYS_PER_MGET;
+    // More batches than there are batches.
+    const READERS: usize = 3 * MAX_READS * KEYS_PER_MGET;
     let fixture = Fixture::new(TIMEOUT, READERS).await;
     let taken = fixture.taken().await;
     let began = Instant::now();
     let names: Vec<String> = (0..READERS).map(|id| id.to_string()).collect();
     let keys: Vec<Key> = names.iter().map(|name| key_of(name)).collect();
-    let waiting = join_all(keys.iter().map(|key| fixture.gather.get(key)));
+    let waiting = join_all(keys.iter().map(|key| fixture.coalescer.get(key)));
     let ended = in_time(waiting).await;
     assert!(
         ended
@@ -305,13 +305,13 @@ async fn those_who_wait_behind_a_silent_server_time_out_as_well() {
 async fn a_server_that_dies_fails_everyone_promptly_and_later_reads_recover() {
     let fixture = Fixture::new(NEVER, 10).await;
     let mut readers = fixture.taken().await;
-    let aboard = fixture.readers(&["a", "b"]).await;
+    let reads = fixture.readers(&["a", "b"]).await;
     fixture.server.answer();
     all_found(vec![readers.remove(0)], &["t"]).await;
-    fixture.server.hears(TAKEN).await;
+    fixture.server.heartbeat(TAKEN).await;
     let waiting = fixture.readers(&["c", "d"]).await;
     fixture.server.hang_up();
-    readers.extend(aboard);
+    readers.extend(reads);
     for reader in readers {
         assert!(matches!(found(reader).await, Err(TierError::Failed(_))));
     }
@@ -328,9 +328,9 @@ async fn a_server_that_dies_fails_everyone_promptly_and_later_reads_recover() {
 #[tokio::test]
 async fn a_reply_of_the_wrong_length_is_an_error() {
     let fixture = Fixture::new(NEVER, 10).await;
-    let aboard = fixture.batch(&["a", "b"]).await;
+    let reads = fixture.batch(&["a", "b"]).await;
     fixture.server.answer_with("*1\r\n$1\r\na\r\n");
-    for reader in aboard {
+    for reader in reads {
         assert!(matches!(found(reader).await, Err(TierError::Failed(_))));
     }
     assert_eq!(fixture.stats.snapshot().failures, 2);
@@ -340,9 +340,9 @@ async fn a_reply_of_the_wrong_length_is_an_error() {
 #[tokio::test]
 async fn a_refused_batch_fails_its_readers_and_no_other() {
     let fixture = Fixture::new(NEVER, 10).await;
-    let aboard = fixture.batch(&["a", "b"]).await;
+    let reads = fixture.batch(&["a", "b"]).await;
     fixture.server.answer_with("-ERR not today\r\n");
-    for reader in aboard {
+    for reader in reads {
         let Err(TierError::Failed(why)) = found(reader).await else {
             panic!("it was refused");
         };
@@ -350,7 +350,7 @@ async fn a_refused_batch_fails_its_readers_and_no_other() {
     }
     assert_eq!(fixture.stats.snapshot().reconnects, 0);
     let next = fixture.readers(&["c"]).await;
-    fixture.server.hears(1).await;
+    fixture.server.heartbeat(1).await;
     fixture.server.answer();
     all_found(next, &["c"]).await;
 }
@@ -371,17 +371,17 @@ async fn the_end_of_the_connections_runtime_is_the_end_of_a_connection() {
     fixture.until_idle().await;
 }
 
-/// Goal: the same for the runtime of the reader that sent a flight, with others aboard.
+/// Goal: the same for the runtime of the reader that sent a flight, with others reads.
 #[tokio::test]
 async fn the_end_of_a_flights_runtime_wakes_those_aboard_and_those_who_wait() {
     let fixture = Arc::new(Fixture::new(NEVER, 10).await);
     let doomed = runtime();
     let alone = fixture.readers(&["t"; MAX_ALONE]).await;
     let sender = doomed.spawn({
-        let gather = Arc::clone(&fixture.gather);
-        async move { gather.get(&key_of("sender")).await }
+        let coalescer = Arc::clone(&fixture.coalescer);
+        async move { coalescer.get(&key_of("sender")).await }
     });
-    fixture.server.hears(TAKEN).await;
+    fixture.server.heartbeat(TAKEN).await;
     let waiting = fixture.readers(&["a", "b"]).await;
     doomed.shutdown_background();
     assert!(sender.await.unwrap_err().is_cancelled());

@@ -9,60 +9,60 @@
 
 use std::sync::Arc;
 
-use super::stamps::Stamps;
+use super::generations::Generations;
 use crate::{
     protocol::{
         Key, Timestamp,
         state::{Block, Blocked, Done, Fill, Filled, Lease, Leased, Published},
     },
-    tier::{Changed, Held, Listener, Reply, Tier},
+    tier::{Fetched, Invalidated, InvalidationListener, Reply, Tier},
 };
 
 /// See the module.
 #[derive(Debug)]
-pub(crate) struct Witness {
+pub(crate) struct NotifyingTier {
     tier: Arc<dyn Tier>,
-    stamps: Arc<Stamps>,
+    generations: Arc<Generations>,
 }
 
-impl Witness {
-    pub(crate) fn new(tier: Arc<dyn Tier>, stamps: &Arc<Stamps>) -> Self {
+impl NotifyingTier {
+    pub(crate) fn new(tier: Arc<dyn Tier>, generations: &Arc<Generations>) -> Self {
         Self {
             tier,
-            stamps: Arc::clone(stamps),
+            generations: Arc::clone(generations),
         }
     }
 
     /// Notes the change when it is dropped.
-    fn note<'a>(&'a self, changed: Changed<'a>) -> impl Drop + use<'a> {
+    fn note<'a>(&'a self, changed: Invalidated<'a>) -> impl Drop + use<'a> {
         Note {
-            stamps: &self.stamps,
+            generations: &self.generations,
             changed,
         }
     }
 }
 
 struct Note<'a> {
-    stamps: &'a Stamps,
-    changed: Changed<'a>,
+    generations: &'a Generations,
+    changed: Invalidated<'a>,
 }
 
 impl Drop for Note<'_> {
     fn drop(&mut self) {
-        self.stamps.hear(self.changed);
+        self.generations.on_invalidate(self.changed);
     }
 }
 
-impl Tier for Witness {
+impl Tier for NotifyingTier {
     fn now(&self) -> Timestamp {
         self.tier.now()
     }
 
-    fn get<'a>(&'a self, key: &'a Key) -> Reply<'a, Held> {
+    fn get<'a>(&'a self, key: &'a Key) -> Reply<'a, Fetched> {
         self.tier.get(key)
     }
 
-    fn get_many<'a>(&'a self, keys: &'a [Key]) -> Reply<'a, Vec<Held>> {
+    fn get_many<'a>(&'a self, keys: &'a [Key]) -> Reply<'a, Vec<Fetched>> {
         self.tier.get_many(keys)
     }
 
@@ -75,7 +75,7 @@ impl Tier for Witness {
     }
 
     fn block<'a>(&'a self, key: &'a Key, request: Block) -> Reply<'a, Blocked> {
-        let note = self.note(Changed::Key(key.as_str()));
+        let note = self.note(Invalidated::Key(key.as_str()));
         Box::pin(async move {
             let _note = note;
             self.tier.block(key, request).await
@@ -83,7 +83,7 @@ impl Tier for Witness {
     }
 
     fn done<'a>(&'a self, key: &'a Key, request: Done) -> Reply<'a, Published> {
-        let note = self.note(Changed::Key(key.as_str()));
+        let note = self.note(Invalidated::Key(key.as_str()));
         Box::pin(async move {
             let _note = note;
             self.tier.done(key, request).await
@@ -91,7 +91,7 @@ impl Tier for Witness {
     }
 
     fn invalidate_all<'a>(&'a self, prefix: &'a str, request: Done) -> Reply<'a, u64> {
-        let note = self.note(Changed::Anything);
+        let note = self.note(Invalidated::All);
         Box::pin(async move {
             let _note = note;
             self.tier.invalidate_all(prefix, request).await
@@ -99,14 +99,14 @@ impl Tier for Witness {
     }
 
     fn announce<'a>(&'a self, key: &'a Key) -> Reply<'a, ()> {
-        let note = self.note(Changed::Key(key.as_str()));
+        let note = self.note(Invalidated::Key(key.as_str()));
         Box::pin(async move {
             let _note = note;
             self.tier.announce(key).await
         })
     }
 
-    fn listen(&self, listener: Arc<dyn Listener>) {
+    fn listen(&self, listener: Arc<dyn InvalidationListener>) {
         self.tier.listen(listener);
     }
 }

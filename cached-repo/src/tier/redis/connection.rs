@@ -1,15 +1,15 @@
-//! A lane: one kept connection, and how it is replaced when it breaks.
+//! A conn: one kept connection, and how it is replaced when it breaks.
 //!
 //! deadpool pings a connection each time it hands it out, which costs as much as the operation
-//! itself. So a lane takes one out of the pool, multiplexes every operation over it, and asks the
+//! itself. So a conn takes one out of the pool, multiplexes every operation over it, and asks the
 //! pool again only when it broke; the pool stays the one who knows how to connect.
 //!
 //! Invariants:
-//! - An operation waits for its reply at most the operation time-out; a lane without a
+//! - An operation waits for its reply at most the operation time-out; a conn without a
 //!   connection fails it at once.
 //! - A connection is taken for dead when operations that were sent one after another all go
 //!   unanswered: however many share one moment of silence, it counts once.
-//! - Exactly one task replaces a broken connection, with growing pauses, and ends with the lane.
+//! - Exactly one task replaces a broken connection, with growing pauses, and ends with the conn.
 //!
 //! Does not know what the commands mean and never repeats one.
 
@@ -35,7 +35,9 @@ use super::{
     scripts::{SCRIPTS, Script},
     wire::Arguments,
 };
-use crate::{clock::Clock, protocol::Timestamp, telemetry::TierStats, tier::TierError};
+use crate::{
+    backoff::Backoff, clock::Clock, protocol::Timestamp, telemetry::TierStats, tier::TierError,
+};
 
 /// So many time-outs in a row and the connection is taken for dead.
 const TIMEOUTS_TO_BREAK: u32 = 3;
@@ -44,7 +46,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// Connecting takes several round trips, so it gets several operations' time.
 const CONNECT_TIMEOUTS: u32 = 5;
 
-pub(super) struct Lane {
+pub(super) struct Connection {
     me: Weak<Self>,
     pool: Pool,
     /// Where changes are announced.
@@ -69,8 +71,8 @@ enum State {
     Down,
 }
 
-impl Lane {
-    /// Opens a lane; without a server it starts down and keeps trying.
+impl Connection {
+    /// Opens a conn; without a server it starts down and keeps trying.
     pub(super) async fn open(
         pool: Pool,
         channel: String,
@@ -78,7 +80,7 @@ impl Lane {
         clock: Clock,
         stats: Arc<TierStats>,
     ) -> Arc<Self> {
-        let lane = Arc::new_cyclic(|me| Self {
+        let conn = Arc::new_cyclic(|me| Self {
             me: me.clone(),
             pool,
             channel,
@@ -90,11 +92,11 @@ impl Lane {
             ahead_ms: AtomicI64::new(0),
             stats,
         });
-        if let Err(error) = lane.connect(1).await {
+        if let Err(error) = conn.connect(1).await {
             tracing::warn!(%error, "no connection to the cache; reading from the database");
-            lane.reconnect_from(1);
+            conn.reconnect_from(1);
         }
-        lane
+        conn
     }
 
     /// Where changes are announced.
@@ -312,14 +314,13 @@ impl Lane {
     }
 }
 
-/// Replaces the connection of a lane that is down; ends with the lane.
-async fn reconnect(lane: Weak<Lane>, generation: u64) {
-    let mut pause = FIRST_PAUSE;
+/// Replaces the connection of a conn that is down; ends with the conn.
+async fn reconnect(conn: Weak<Connection>, generation: u64) {
+    let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
     loop {
-        tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
-        let Some(lane) = lane.upgrade() else { return };
-        match lane.connect(generation).await {
+        backoff.pause().await;
+        let Some(conn) = conn.upgrade() else { return };
+        match conn.connect(generation).await {
             Ok(()) => {
                 tracing::info!("the connection to the cache is back");
                 return;
@@ -344,16 +345,16 @@ mod tests {
 
     const TIMEOUT: Duration = Duration::from_millis(50);
 
-    async fn open(pool: Pool) -> (Arc<Lane>, Arc<TierStats>) {
+    async fn open(pool: Pool) -> (Arc<Connection>, Arc<TierStats>) {
         let stats = Arc::new(TierStats::default());
-        let lane = Lane::open(
+        let conn = Connection::open(
             pool,
             "test:changed:1".into(),
             TIMEOUT,
             Clock::start(),
             Arc::clone(&stats),
         );
-        (lane.await, stats)
+        (conn.await, stats)
     }
 
     /// A server that accepts connections and never says a word.
@@ -366,8 +367,8 @@ mod tests {
         (pool, listener)
     }
 
-    async fn ping(lane: &Lane) -> Result<String, TierError> {
-        tokio::time::timeout(LIMIT, lane.query(&redis::cmd("PING")))
+    async fn ping(conn: &Connection) -> Result<String, TierError> {
+        tokio::time::timeout(LIMIT, conn.query(&redis::cmd("PING")))
             .await
             .expect("an operation hangs")
     }
@@ -376,11 +377,11 @@ mod tests {
     async fn a_server_that_never_answers_costs_the_connect_limit_and_then_nothing() {
         let (pool, _listener) = mute();
         let began = Instant::now();
-        let (lane, stats) = tokio::time::timeout(LIMIT, open(pool)).await.unwrap();
+        let (conn, stats) = tokio::time::timeout(LIMIT, open(pool)).await.unwrap();
         assert!(began.elapsed() >= TIMEOUT, "it was tried");
         let began = Instant::now();
         for _ in 0..100 {
-            assert!(matches!(ping(&lane).await, Err(TierError::Unavailable)));
+            assert!(matches!(ping(&conn).await, Err(TierError::Unavailable)));
         }
         assert!(began.elapsed() < Duration::from_secs(1));
         assert_eq!(stats.snapshot().unavailable, 100);
@@ -390,29 +391,29 @@ mod tests {
     #[tokio::test]
     async fn a_lane_that_is_dropped_ends_its_reconnecting() {
         let (pool, _listener) = mute();
-        let (lane, _) = open(pool).await;
-        let weak = lane.me.clone();
-        drop(lane);
+        let (conn, _) = open(pool).await;
+        let weak = conn.me.clone();
+        drop(conn);
         let gone = async {
             while weak.strong_count() > 0 {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         };
         let in_time = tokio::time::timeout(LIMIT, gone).await;
-        assert!(in_time.is_ok(), "the task keeps the lane alive");
+        assert!(in_time.is_ok(), "the task keeps the conn alive");
     }
 
     #[tokio::test]
     async fn a_few_time_outs_in_a_row_take_the_connection_down_once() {
         let server = Scripted::start();
-        let (lane, stats) = open(server.pool()).await;
-        assert!(matches!(*lane.state.read(), State::Up { .. }));
+        let (conn, stats) = open(server.pool()).await;
+        assert!(matches!(*conn.state.read(), State::Up { .. }));
         for _ in 0..TIMEOUTS_TO_BREAK {
             let began = Instant::now();
-            assert!(matches!(ping(&lane).await, Err(TierError::Timeout(_))));
+            assert!(matches!(ping(&conn).await, Err(TierError::Timeout(_))));
             assert!(began.elapsed() >= TIMEOUT);
         }
-        assert!(matches!(ping(&lane).await, Err(TierError::Unavailable)));
+        assert!(matches!(ping(&conn).await, Err(TierError::Unavailable)));
         let counted = stats.snapshot();
         assert_eq!(counted.timeouts, u64::from(TIMEOUTS_TO_BREAK));
         assert_eq!((counted.reconnects, counted.failures), (1, 0));
@@ -423,9 +424,9 @@ mod tests {
     #[tokio::test]
     async fn many_time_outs_of_one_moment_are_one_sign() {
         let server = Scripted::start();
-        let (lane, stats) = open(server.pool()).await;
+        let (conn, stats) = open(server.pool()).await;
         for _ in 0..TIMEOUTS_TO_BREAK - 1 {
-            let pings = futures_util::future::join_all((0..100).map(|_| ping(&lane))).await;
+            let pings = futures_util::future::join_all((0..100).map(|_| ping(&conn))).await;
             assert!(
                 pings
                     .iter()
@@ -433,7 +434,7 @@ mod tests {
             );
         }
         assert_eq!(stats.snapshot().reconnects, 0);
-        assert!(matches!(ping(&lane).await, Err(TierError::Timeout(_))));
+        assert!(matches!(ping(&conn).await, Err(TierError::Timeout(_))));
         assert_eq!(stats.snapshot().reconnects, 1, "this is the last sign");
     }
 
@@ -441,12 +442,12 @@ mod tests {
     #[tokio::test]
     async fn a_reply_between_time_outs_keeps_the_connection() {
         let server = Scripted::start();
-        let (lane, stats) = open(server.pool()).await;
+        let (conn, stats) = open(server.pool()).await;
         for _ in 0..TIMEOUTS_TO_BREAK {
-            assert!(matches!(ping(&lane).await, Err(TierError::Timeout(_))));
+            assert!(matches!(ping(&conn).await, Err(TierError::Timeout(_))));
             server.answer_with("+LATE\r\n");
-            let (pong, ()) = tokio::join!(ping(&lane), async {
-                server.hears(1).await;
+            let (pong, ()) = tokio::join!(ping(&conn), async {
+                server.heartbeat(1).await;
                 server.answer_with("+PONG\r\n");
             });
             assert_eq!(pong.unwrap(), "PONG");

@@ -23,14 +23,14 @@ use quick_cache::DefaultHashBuilder;
 use crate::{
     clock::Moment,
     protocol::Key,
-    tier::{Changed, Listener},
+    tier::{Invalidated, InvalidationListener},
 };
 
 /// Many more than most near caches have entries, so that a change rarely takes a stranger with it.
 const GENERATIONS: usize = 1 << 16;
 
 /// The generations of all keys.
-pub(crate) struct Stamps {
+pub(crate) struct Generations {
     /// Even while there is someone who hears changes; different after anything may have changed.
     epoch: AtomicU64,
     /// Until when what they heard is good for: a [`Moment`].
@@ -42,13 +42,13 @@ pub(crate) struct Stamps {
 
 /// That nothing was known to have changed when it was taken.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Stamp {
+pub(crate) struct GenerationStamp {
     epoch: u64,
     slot: u32,
     generation: u32,
 }
 
-impl Stamps {
+impl Generations {
     /// Of someone who does not hear changes yet.
     pub(crate) fn new() -> Self {
         Self {
@@ -60,14 +60,14 @@ impl Stamps {
     }
 
     /// The stamp of a key; `None` while changes may go unheard.
-    pub(crate) fn stamp(&self, key: &Key) -> Option<Stamp> {
+    pub(crate) fn stamp(&self, key: &Key) -> Option<GenerationStamp> {
         let epoch = self.epoch.load(Ordering::Acquire);
         let slot = self.slot(key.as_str());
         let generations = self
             .generations
             .get_or_init(|| (0..GENERATIONS).map(|_| AtomicU32::new(0)).collect());
         let generation = generations[slot].load(Ordering::Acquire);
-        epoch.is_multiple_of(2).then_some(Stamp {
+        epoch.is_multiple_of(2).then_some(GenerationStamp {
             epoch,
             slot: slot as u32,
             generation,
@@ -77,7 +77,7 @@ impl Stamps {
     /// Whether nothing has been heard to change since the stamp was taken, and all that has changed
     /// was heard.
     #[inline]
-    pub(crate) fn hold(&self, stamp: Stamp, now: Moment) -> bool {
+    pub(crate) fn is_current(&self, stamp: GenerationStamp, now: Moment) -> bool {
         let Some(generations) = self.generations.get() else {
             return false;
         };
@@ -91,20 +91,20 @@ impl Stamps {
     }
 }
 
-impl Listener for Stamps {
-    fn hear(&self, changed: Changed<'_>) {
-        match (changed, self.generations.get()) {
-            (Changed::Key(key), Some(generations)) => {
+impl InvalidationListener for Generations {
+    fn on_invalidate(&self, invalidated: Invalidated<'_>) {
+        match (invalidated, self.generations.get()) {
+            (Invalidated::Key(key), Some(generations)) => {
                 generations[self.slot(key)].fetch_add(1, Ordering::AcqRel);
             }
             // Without generations there are no stamps, unless somebody makes them just now.
-            (Changed::Key(_), None) | (Changed::Anything, _) => {
+            (Invalidated::Key(_), None) | (Invalidated::All, _) => {
                 self.epoch.fetch_add(2, Ordering::AcqRel);
             }
         }
     }
 
-    fn hears(&self, until: Moment) {
+    fn heartbeat(&self, until: Moment) {
         self.until.fetch_max(until.as_nanos(), Ordering::AcqRel);
         let on = |epoch: u64| (!epoch.is_multiple_of(2)).then_some(epoch + 1);
         // Even already: nothing has been missed.
@@ -113,14 +113,14 @@ impl Listener for Stamps {
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, on);
     }
 
-    fn deaf(&self) {
+    fn on_gap(&self) {
         self.epoch.fetch_or(1, Ordering::AcqRel);
     }
 }
 
-impl std::fmt::Debug for Stamps {
+impl std::fmt::Debug for Generations {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Stamps")
+        f.debug_struct("Generations")
             .field("epoch", &self.epoch)
             .finish_non_exhaustive()
     }
@@ -138,9 +138,9 @@ mod tests {
         KeySpace::new("test", "row").row(id)
     }
 
-    fn hearing() -> Stamps {
-        let stamps = Stamps::new();
-        stamps.hears(LATER);
+    fn hearing() -> Generations {
+        let stamps = Generations::new();
+        stamps.heartbeat(LATER);
         stamps
     }
 
@@ -149,12 +149,14 @@ mod tests {
     fn a_change_ends_the_stamps_of_its_key_from_before_it() {
         let stamps = hearing();
         let before = stamps.stamp(&key(1)).unwrap();
-        stamps.hear(Changed::Key(key(1).as_str()));
-        assert!(!stamps.hold(before, NOW));
-        assert!(stamps.hold(stamps.stamp(&key(1)).unwrap(), NOW));
+        stamps.on_invalidate(Invalidated::Key(key(1).as_str()));
+        assert!(!stamps.is_current(before, NOW));
+        assert!(stamps.is_current(stamps.stamp(&key(1)).unwrap(), NOW));
         let others: Vec<_> = (2..102).map(|id| stamps.stamp(&key(id)).unwrap()).collect();
-        stamps.hear(Changed::Key(key(1).as_str()));
-        let hold = others.iter().filter(|stamp| stamps.hold(**stamp, NOW));
+        stamps.on_invalidate(Invalidated::Key(key(1).as_str()));
+        let hold = others
+            .iter()
+            .filter(|stamp| stamps.is_current(**stamp, NOW));
         assert!(hold.count() > 90, "strangers share a generation rarely");
     }
 
@@ -162,24 +164,24 @@ mod tests {
     /// once or only that something was missed.
     #[test]
     fn a_gap_ends_every_stamp_and_nothing_is_stamped_in_it() {
-        let stamps = Stamps::new();
+        let stamps = Generations::new();
         assert!(stamps.stamp(&key(1)).is_none(), "nothing is heard yet");
-        stamps.hears(LATER);
+        stamps.heartbeat(LATER);
         let first = stamps.stamp(&key(1)).unwrap();
-        stamps.hear(Changed::Anything);
-        assert!(!stamps.hold(first, NOW));
+        stamps.on_invalidate(Invalidated::All);
+        assert!(!stamps.is_current(first, NOW));
         let second = stamps.stamp(&key(1)).unwrap();
-        stamps.deaf();
-        stamps.deaf();
-        assert!(!stamps.hold(second, NOW));
+        stamps.on_gap();
+        stamps.on_gap();
+        assert!(!stamps.is_current(second, NOW));
         assert!(stamps.stamp(&key(1)).is_none());
-        stamps.hear(Changed::Anything);
+        stamps.on_invalidate(Invalidated::All);
         assert!(stamps.stamp(&key(1)).is_none(), "still deaf");
-        stamps.hears(LATER);
-        assert!(!stamps.hold(first, NOW) && !stamps.hold(second, NOW));
+        stamps.heartbeat(LATER);
+        assert!(!stamps.is_current(first, NOW) && !stamps.is_current(second, NOW));
         let third = stamps.stamp(&key(1)).unwrap();
-        stamps.hears(LATER);
-        assert!(stamps.hold(third, NOW), "it was heard all the time");
+        stamps.heartbeat(LATER);
+        assert!(stamps.is_current(third, NOW), "it was heard all the time");
     }
 
     /// Goal: whoever listens may stop without a word; what is kept then ends by itself, and is good
@@ -188,11 +190,14 @@ mod tests {
     fn nothing_holds_for_longer_than_hearing_is_vouched_for() {
         let stamps = hearing();
         let stamp = stamps.stamp(&key(1)).unwrap();
-        assert!(!stamps.hold(stamp, LATER));
-        stamps.hears(NOW);
-        assert!(!stamps.hold(stamp, LATER), "an old word changes nothing");
-        stamps.hears(Moment::from_nanos(2_001));
-        assert!(stamps.hold(stamp, LATER));
+        assert!(!stamps.is_current(stamp, LATER));
+        stamps.heartbeat(NOW);
+        assert!(
+            !stamps.is_current(stamp, LATER),
+            "an old word changes nothing"
+        );
+        stamps.heartbeat(Moment::from_nanos(2_001));
+        assert!(stamps.is_current(stamp, LATER));
     }
 
     /// Goal: a change that is heard before anything was ever stamped is not lost on someone who is
@@ -201,7 +206,7 @@ mod tests {
     fn a_change_before_the_first_stamp_counts() {
         let stamps = hearing();
         let epoch = stamps.epoch.load(Ordering::Acquire);
-        stamps.hear(Changed::Key(key(1).as_str()));
+        stamps.on_invalidate(Invalidated::Key(key(1).as_str()));
         assert!(stamps.generations.get().is_none());
         assert_ne!(stamps.epoch.load(Ordering::Acquire), epoch);
     }
