@@ -22,9 +22,6 @@ use self::scan::Crate;
 use crate::runner::Outcome;
 use crate::tidy;
 
-/// Whether plain `tidy` fails for what this file finds.
-pub(crate) const ENFORCED: bool = false;
-
 /// The sources of each library and its layers.
 ///
 /// A line is a layer, the lowest first. A name stands for a module and all below it that no longer

@@ -41,11 +41,9 @@ pub(crate) fn run(root: &Path) -> Result<Outcome> {
             problems += 1;
         }
     }
-    if layers::ENFORCED {
-        for problem in layers::problems(root)? {
-            eprintln!("{problem}");
-            problems += 1;
-        }
+    for problem in layers::problems(root)? {
+        eprintln!("{problem}");
+        problems += 1;
     }
     println!("xtask: tidy: {} files, {problems} problems", files.len());
     Ok(if problems == 0 {

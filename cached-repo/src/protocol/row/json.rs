@@ -10,7 +10,10 @@ use std::io::{self, Write};
 use serde::Deserialize;
 use serde_json::de::SliceRead;
 
-use super::{BoxError, Column, RowError, exact::Exact};
+use super::{
+    exact::Exact,
+    field::{BoxError, Field, RowError},
+};
 
 /// Stands behind the name of a column that is `Some` of a null.
 const SOME: &str = " (some)";
@@ -39,7 +42,7 @@ impl Output {
     pub(super) fn field<T>(
         &mut self,
         row: &mut Vec<u8>,
-        column: &Column<T>,
+        column: &Field<T>,
         encode: Encode<T>,
         value: &T,
     ) -> Result<(), BoxError> {
@@ -80,11 +83,7 @@ impl<'row> Input<'row> {
     }
 
     #[cold]
-    pub(super) fn field<T>(
-        &mut self,
-        column: &Column<T>,
-        decode: Decode<T>,
-    ) -> Result<T, BoxError> {
+    pub(super) fn field<T>(&mut self, column: &Field<T>, decode: Decode<T>) -> Result<T, BoxError> {
         let (rest, is_some_null) = match self.after_name(column.name, "") {
             Some(rest) => (rest, false),
             None => match self.after_name(column.name, SOME) {

@@ -14,7 +14,7 @@ use rmp_serde::{
 };
 use serde::Deserialize;
 
-use super::{BoxError, Column, RowError};
+use super::field::{BoxError, Field, RowError};
 
 /// MessagePack's nil.
 const NIL: u8 = 0xc0;
@@ -45,7 +45,7 @@ impl Output {
     pub(super) fn field<T>(
         &mut self,
         row: &mut Vec<u8>,
-        column: &Column<T>,
+        column: &Field<T>,
         encode: Encode<T>,
         value: &T,
     ) -> Result<(), BoxError> {
@@ -94,11 +94,7 @@ impl<'row> Input<'row> {
     }
 
     #[inline(always)]
-    pub(super) fn field<T>(
-        &mut self,
-        column: &Column<T>,
-        decode: Decode<T>,
-    ) -> Result<T, BoxError> {
+    pub(super) fn field<T>(&mut self, column: &Field<T>, decode: Decode<T>) -> Result<T, BoxError> {
         let number = self.number.to_be_bytes();
         self.number += 1;
         if self.some_nils.contains(&number) {

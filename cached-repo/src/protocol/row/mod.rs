@@ -7,15 +7,15 @@
 //! Does not know about headers, keys or schema fingerprints.
 
 mod exact;
+mod field;
 mod json;
 mod messagepack;
 
 use serde::{Serialize, de::DeserializeOwned};
 
+pub use self::field::RowError;
+use self::field::{BoxError, Field};
 use super::some_nil::{self, SomeNil};
-
-/// What serde, or a column's own codec, said.
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// How the rows of an entity become bytes: `#[cached(codec = "…")]`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,31 +26,6 @@ pub enum Codec {
     MessagePack,
     /// Larger and slower; people who look into Redis can read it.
     Json,
-}
-
-/// A row that could not be encoded or decoded.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum RowError {
-    /// A column's `Serialize` failed, or the codec cannot hold its value.
-    #[error("column `{column}` could not be encoded")]
-    Encode {
-        /// The field's name in the model.
-        column: &'static str,
-        /// What serde said.
-        source: BoxError,
-    },
-    /// A column's `Deserialize` failed, or the bytes are not this column's.
-    #[error("column `{column}` could not be decoded")]
-    Decode {
-        /// The field's name in the model.
-        column: &'static str,
-        /// What serde said.
-        source: BoxError,
-    },
-    /// Something else than columns follows the last column.
-    #[error("the row has more columns than the model")]
-    Trailing,
 }
 
 /// A type that can be a column of a cached row.
@@ -70,11 +45,8 @@ impl<T: Serialize + DeserializeOwned> CachedField for T {}
 /// The only place that asks a column's type for serde, so that a type without it is one compile
 /// error and not one per direction. It knows one codec, so that the type is compiled for one.
 pub struct Column<T> {
-    name: &'static str,
+    field: Field<T>,
     functions: Functions<T>,
-    /// Whether a value that was written as nil is `Some`, and how it is read back.
-    is_some: fn(&T) -> bool,
-    some_nil: fn() -> Result<T, serde::de::value::Error>,
 }
 
 enum Functions<T> {
@@ -138,26 +110,30 @@ impl<T> Column<T> {
         T: CachedField,
     {
         Self {
-            name,
+            field: Field {
+                name,
+                is_some: some_nil::is_some,
+                some_nil: || T::deserialize(SomeNil),
+            },
             functions,
-            is_some: some_nil::is_some,
-            some_nil: || T::deserialize(SomeNil),
         }
     }
 
     const fn of_module(name: &'static str, functions: Functions<T>) -> Self {
         Self {
-            name,
+            field: Field {
+                name,
+                is_some: |_| false,
+                some_nil: || Err(serde::de::Error::custom("this column's codec knows no nil")),
+            },
             functions,
-            is_some: |_| false,
-            some_nil: || Err(serde::de::Error::custom("this column's codec knows no nil")),
         }
     }
 }
 
 impl<T> std::fmt::Debug for Column<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Column").field(&self.name).finish()
+        f.debug_tuple("Column").field(&self.field.name).finish()
     }
 }
 
@@ -202,15 +178,15 @@ impl RowEncoder {
         let row = &mut self.bytes;
         let written = match (&mut self.output, &column.functions) {
             (Output::MessagePack(out), Functions::MessagePack(encode, _)) => {
-                out.field(row, column, *encode, value)
+                out.field(row, &column.field, *encode, value)
             }
             (Output::Json(out), Functions::Json(encode, _)) => {
-                out.field(row, column, *encode, value)
+                out.field(row, &column.field, *encode, value)
             }
             _ => Err(other_codec()),
         };
         written.map_err(|source| RowError::Encode {
-            column: column.name,
+            column: column.field.name,
             source,
         })
     }
@@ -268,11 +244,11 @@ impl<'a> RowDecoder<'a> {
     #[inline(always)]
     pub fn field<T>(&mut self, column: &Column<T>) -> Result<T, RowError> {
         let value = match &column.functions {
-            Functions::MessagePack(_, decode) => self.messagepack.field(column, *decode),
-            Functions::Json(_, decode) => self.json.field(column, *decode),
+            Functions::MessagePack(_, decode) => self.messagepack.field(&column.field, *decode),
+            Functions::Json(_, decode) => self.json.field(&column.field, *decode),
         };
         value.map_err(|source| RowError::Decode {
-            column: column.name,
+            column: column.field.name,
             source,
         })
     }
