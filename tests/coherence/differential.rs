@@ -7,7 +7,7 @@ use cached_repo::internals::{
     Claims, Entry, Timestamp, Token, Version,
     scripts::{self, Source},
     state::{
-        self, Block, Blocked, Cell, Done, Fill, Found, Lease, Outcome, Published, Value as Held,
+        self, Block, Blocked, Cell, Done, Fill, Lease, Loaded, Outcome, Published, Value as Held,
         Want,
     },
     wire::{Announced, Answer, Arguments, Raw},
@@ -44,11 +44,11 @@ enum Step {
     Block {
         who: u64,
         block_ms: u64,
-        keep_ms: u64,
+        tombstone_ms: u64,
     },
     Done {
         who: u64,
-        keep_ms: u64,
+        tombstone_ms: u64,
         did: Deed,
     },
     Evict,
@@ -57,7 +57,7 @@ enum Step {
     /// More writers than an entry lists.
     Crowd {
         block_ms: u64,
-        keep_ms: u64,
+        tombstone_ms: u64,
     },
 }
 
@@ -129,11 +129,11 @@ fn step() -> impl Strategy<Value = Step> {
         }),
         20 => (who.clone(), found).prop_map(|(who, found)| Step::Fill { who, found }),
         20 => (who.clone(), ms(), ms())
-            .prop_map(|(who, block_ms, keep_ms)| Step::Block { who, block_ms, keep_ms }),
-        25 => (who, ms(), did).prop_map(|(who, keep_ms, did)| Step::Done { who, keep_ms, did }),
+            .prop_map(|(who, block_ms, tombstone_ms)| Step::Block { who, block_ms, tombstone_ms }),
+        25 => (who, ms(), did).prop_map(|(who, tombstone_ms, did)| Step::Done { who, tombstone_ms, did }),
         1 => Just(Step::Evict),
         1 => Just(Step::OtherFormat),
-        1 => (ms(), ms()).prop_map(|(block_ms, keep_ms)| Step::Crowd { block_ms, keep_ms }),
+        1 => (ms(), ms()).prop_map(|(block_ms, tombstone_ms)| Step::Crowd { block_ms, tombstone_ms }),
     ]
 }
 
@@ -202,16 +202,16 @@ impl<'a> Twins<'a> {
             }
             Step::Fill { who, found } => {
                 let found = match found {
-                    Finding::Row { version, value } => Found::Row {
+                    Finding::Row { version, value } => Loaded::Row {
                         version: Version::new(version).unwrap(),
                         value,
                     },
-                    Finding::Absent(value) => Found::Absent(value),
-                    Finding::Nothing => Found::Nothing,
+                    Finding::Absent(value) => Loaded::Absent(value),
+                    Finding::Nothing => Loaded::Nothing,
                 };
                 let request = Fill {
                     token: Token::from_bits(who),
-                    found,
+                    loaded: found,
                 };
                 let lua = self.lua(Operation::Fill, &request).filled().unwrap();
                 prop_assert_eq!(lua, state::fill(&mut self.cell, self.now, request));
@@ -219,16 +219,23 @@ impl<'a> Twins<'a> {
             Step::Block {
                 who,
                 block_ms,
-                keep_ms,
+                tombstone_ms,
             } => {
-                self.block(Token::from_bits(who), block_ms, keep_ms)?;
+                self.block(Token::from_bits(who), block_ms, tombstone_ms)?;
             }
-            Step::Crowd { block_ms, keep_ms } => {
+            Step::Crowd {
+                block_ms,
+                tombstone_ms,
+            } => {
                 for who in 0..=Claims::MAX_WRITERS as u64 {
-                    self.block(Token::from_bits(1000 + who), block_ms, keep_ms)?;
+                    self.block(Token::from_bits(1000 + who), block_ms, tombstone_ms)?;
                 }
             }
-            Step::Done { who, keep_ms, did } => {
+            Step::Done {
+                who,
+                tombstone_ms,
+                did,
+            } => {
                 let outcome = match did {
                     Deed::RolledBack => Outcome::RolledBack,
                     Deed::Put {
@@ -246,7 +253,7 @@ impl<'a> Twins<'a> {
                 };
                 let request = Done {
                     token: Token::from_bits(who),
-                    keep_ms,
+                    tombstone_ms,
                     outcome,
                 };
                 // A block that still stands was announced, and nobody could read since.
@@ -276,11 +283,16 @@ impl<'a> Twins<'a> {
         })
     }
 
-    fn block(&mut self, token: Token, block_ms: u64, keep_ms: u64) -> Result<(), TestCaseError> {
+    fn block(
+        &mut self,
+        token: Token,
+        block_ms: u64,
+        tombstone_ms: u64,
+    ) -> Result<(), TestCaseError> {
         let request = Block {
             token,
             block_ms,
-            keep_ms,
+            tombstone_ms,
         };
         let channel = &self.channel.clone();
         let announced = Announced {
@@ -288,7 +300,7 @@ impl<'a> Twins<'a> {
             channel,
         };
         let lua = self.lua(Operation::Block, &announced).blocked().unwrap();
-        self.announced += u64::from(lua == Blocked::Held);
+        self.announced += u64::from(lua == Blocked::Placed);
         prop_assert_eq!(lua, state::block(&mut self.cell, self.now, &request));
         Ok(())
     }
@@ -377,7 +389,7 @@ fn an_entry_of_another_format_is_overwritten() {
     let client = redis::Client::open(cached_repo_harness::redis_url()).unwrap();
     let shas = load(&mut client.get_connection().unwrap());
     let mut twins = Twins::new(&client, &shas);
-    let (who, lease_ms, block_ms, keep_ms) = (1, 1000, 1000, 1000);
+    let (who, lease_ms, block_ms, tombstone_ms) = (1, 1000, 1000, 1000);
     let lease = Step::Lease {
         who,
         lease_ms,
@@ -387,14 +399,18 @@ fn an_entry_of_another_format_is_overwritten() {
     let block = Step::Block {
         who,
         block_ms,
-        keep_ms,
+        tombstone_ms,
     };
     let put = |version| Deed::Put {
         version,
         inserted: false,
         value: Held::default(),
     };
-    let done = |did| Step::Done { who, keep_ms, did };
+    let done = |did| Step::Done {
+        who,
+        tombstone_ms,
+        did,
+    };
     let fill = |found| Step::Fill { who, found };
     let row = || Finding::Row {
         version: 7,

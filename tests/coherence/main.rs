@@ -32,6 +32,7 @@ mod flights;
 mod interleavings;
 mod lookups;
 mod peers;
+mod spelling;
 mod state;
 
 /// A test that hangs fails.

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use cached_repo::internals::{
     Kind, Timestamp, Token, Version,
     state::{
-        self, Block, Blocked, Cell, Done, Fill, Filled, Found, Lease, Leased, Outcome, Published,
+        self, Block, Blocked, Cell, Done, Fill, Filled, Lease, Leased, Loaded, Outcome, Published,
         Value, Want,
     },
 };
@@ -63,7 +63,7 @@ impl World {
     fn fill(&mut self, who: u64, number: u64, text: &str) -> Filled {
         self.end_lease(
             who,
-            Found::Row {
+            Loaded::Row {
                 version: version(number),
                 value: value(text),
             },
@@ -71,20 +71,27 @@ impl World {
     }
 
     fn fill_absent(&mut self, who: u64) -> Filled {
-        self.end_lease(who, Found::Absent(value("-")))
+        self.end_lease(who, Loaded::Absent(value("-")))
     }
 
-    fn end_lease(&mut self, who: u64, found: Found) -> Filled {
+    fn end_lease(&mut self, who: u64, found: Loaded) -> Filled {
         let now = self.now();
         let token = Token::from_bits(who);
-        state::fill(&mut self.cell, now, Fill { token, found })
+        state::fill(
+            &mut self.cell,
+            now,
+            Fill {
+                token,
+                loaded: found,
+            },
+        )
     }
 
     fn block(&mut self, who: u64) -> Blocked {
         let request = Block {
             token: Token::from_bits(who),
             block_ms: BLOCK_MS,
-            keep_ms: KEEP_MS,
+            tombstone_ms: KEEP_MS,
         };
         let now = self.now();
         state::block(&mut self.cell, now, &request)
@@ -125,7 +132,7 @@ impl World {
     fn done(&mut self, who: u64, outcome: Outcome) -> Published {
         let request = Done {
             token: Token::from_bits(who),
-            keep_ms: KEEP_MS,
+            tombstone_ms: KEEP_MS,
             outcome,
         };
         let now = self.now();
@@ -439,7 +446,7 @@ fn writes_that_void_each_other_leave_no_claim_behind() {
     let mut world = World::default();
     world.block(0);
     for who in 1..200 {
-        assert_eq!(world.block(who), Blocked::Held, "write {who}");
+        assert_eq!(world.block(who), Blocked::Placed, "write {who}");
         assert_eq!(world.invalidate(who - 1, 0), Published::Invalidated);
     }
     assert_eq!(world.invalidate(199, 0), Published::Invalidated);
@@ -451,11 +458,11 @@ fn writes_that_void_each_other_leave_no_claim_behind() {
 fn too_many_writers_are_turned_away_and_lapse() {
     let mut world = World::holding(1, "one");
     for who in 0..50 {
-        assert_eq!(world.block(who), Blocked::Held);
+        assert_eq!(world.block(who), Blocked::Placed);
     }
     assert_eq!(world.block(50), Blocked::Busy);
     assert_eq!(world.lease(51), Leased::Blocked);
     world.wait(BLOCK_MS);
     assert_eq!(world.lease(51), Leased::Granted);
-    assert_eq!(world.block(50), Blocked::Held);
+    assert_eq!(world.block(50), Blocked::Placed);
 }

@@ -26,7 +26,9 @@ use super::{
     version::first_version,
 };
 use crate::{
-    protocol::{Key, KeySpace, LookupSpace, RowDecoder, RowEncoder, RowError, Version, key},
+    protocol::{
+        Key, KeySpace, LookupSpace, RowDecoder, RowEncoder, RowError, Version, spelling_is_exact,
+    },
     telemetry::EntityStats,
 };
 
@@ -150,7 +152,7 @@ impl Entity {
 
     /// The cache key of the row with this primary key.
     pub(crate) fn row_key(&self, id: &ValueTuple) -> Key {
-        self.keys.row(id.clone())
+        self.keys.row_of(id)
     }
 
     /// The primary key of a model.
@@ -216,7 +218,7 @@ impl Entity {
             column.normalize.is_some()
                 || is_null(value)
                 || match self.columns[column.at].comparison {
-                    Comparison::Plain => key::spelling_is_exact(value, self.backend),
+                    Comparison::Plain => self.value_is_exact(value),
                     Comparison::OfItsType => false,
                     Comparison::Listed => true,
                 }
@@ -228,9 +230,16 @@ impl Entity {
     pub(crate) fn row_key_is_exact(&self, id: &ValueTuple) -> bool {
         let mut values = self.key_columns.iter().zip(id.iter());
         values.all(|(at, value)| {
-            self.columns[*at].comparison != Comparison::OfItsType
-                && key::spelling_is_exact(value, self.backend)
+            self.columns[*at].comparison != Comparison::OfItsType && self.value_is_exact(value)
         })
+    }
+
+    /// Whether the database calls nothing equal to the value that is spelt otherwise. MySQL and
+    /// MariaDB compare texts by collations that ignore case and trailing spaces by default.
+    fn value_is_exact(&self, value: &Value) -> bool {
+        let is_text = matches!(value, Value::String(_) | Value::Bytes(_));
+        let by_collation = self.backend == DbBackend::MySql;
+        spelling_is_exact(value) && !(is_text && by_collation)
     }
 
     /// Appends the list of primary keys of an index entry.

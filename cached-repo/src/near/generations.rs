@@ -1,17 +1,17 @@
-//! Which of the things that near caches hold may still be served.
+//! Generations decide which rows of the near caches may still be served.
 //!
-//! Each key has a generation, which it shares with the keys of the same hash. A change raises it,
-//! and what was stamped before is worth nothing from then on, wherever it is by then: on a shelf,
-//! or in the hands of a reader that is about to put it there. So nobody has to find out what is
-//! where, and a change that comes while a row is being fetched wins.
+//! Each key has a generation, which it shares with the keys of the same hash. A reader takes a stamp
+//! of the generation before it asks the tier, and keeps the row with the stamp. An invalidation
+//! raises the generation, so the stamp is outdated: for a row that is kept already, and for one that
+//! a reader is about to keep. An invalidation that comes while a row is being read thus wins.
 //!
 //! Invariants:
-//! - A change is one atomic step; it waits for nobody and drops nothing that others wait for.
-//! - After a change may have gone unheard, nothing from before holds: the epoch is another.
-//! - Nothing holds for longer than hearing was last vouched for, whatever became of whoever listens.
+//! - An invalidation is one atomic addition. It waits for nobody.
+//! - After a gap, in which an invalidation may have been missed, no earlier stamp is current.
+//! - No stamp is current for longer than the last heartbeat says, even if the listener has stopped.
 //!
-//! Does not know entities, and does not free what is worth nothing: its successor does, or the
-//! shelf's eviction.
+//! Does not know entities, and does not free outdated rows: a newer row replaces them, or the store
+//! evicts them.
 
 use std::sync::{
     OnceLock,
@@ -26,21 +26,22 @@ use crate::{
     tier::{Invalidated, InvalidationListener},
 };
 
-/// Many more than most near caches have entries, so that a change rarely takes a stranger with it.
+/// Many more than most near caches have entries, so that an invalidation rarely ends the stamp of
+/// another key.
 const GENERATIONS: usize = 1 << 16;
 
 /// The generations of all keys.
 pub(crate) struct Generations {
-    /// Even while there is someone who hears changes; different after anything may have changed.
+    /// Even while invalidations are delivered; another number after a gap.
     epoch: AtomicU64,
-    /// Until when what they heard is good for: a [`Moment`].
+    /// Until when the last heartbeat is good: a [`Moment`].
     until: AtomicU64,
-    /// Nobody has any before the first stamp.
+    /// Made by the first stamp.
     generations: OnceLock<Box<[AtomicU32]>>,
     hasher: DefaultHashBuilder,
 }
 
-/// That nothing was known to have changed when it was taken.
+/// The generation of a key at the moment when the stamp was taken.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct GenerationStamp {
     epoch: u64,
@@ -49,7 +50,7 @@ pub(crate) struct GenerationStamp {
 }
 
 impl Generations {
-    /// Of someone who does not hear changes yet.
+    /// Generations that receive no invalidations yet.
     pub(crate) fn new() -> Self {
         Self {
             epoch: AtomicU64::new(1),
@@ -59,7 +60,7 @@ impl Generations {
         }
     }
 
-    /// The stamp of a key; `None` while changes may go unheard.
+    /// The stamp of a key; `None` while invalidations may be missed.
     pub(crate) fn stamp(&self, key: &Key) -> Option<GenerationStamp> {
         let epoch = self.epoch.load(Ordering::Acquire);
         let slot = self.slot(key.as_str());
@@ -74,8 +75,7 @@ impl Generations {
         })
     }
 
-    /// Whether nothing has been heard to change since the stamp was taken, and all that has changed
-    /// was heard.
+    /// Whether no invalidation of the key has come since the stamp was taken, and none was missed.
     #[inline]
     pub(crate) fn is_current(&self, stamp: GenerationStamp, now: Moment) -> bool {
         let Some(generations) = self.generations.get() else {
@@ -97,7 +97,7 @@ impl InvalidationListener for Generations {
             (Invalidated::Key(key), Some(generations)) => {
                 generations[self.slot(key)].fetch_add(1, Ordering::AcqRel);
             }
-            // Without generations there are no stamps, unless somebody makes them just now.
+            // Without generations there are no stamps, unless another thread makes them just now.
             (Invalidated::Key(_), None) | (Invalidated::All, _) => {
                 self.epoch.fetch_add(2, Ordering::AcqRel);
             }

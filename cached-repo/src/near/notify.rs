@@ -1,11 +1,11 @@
-//! A tier that notes every change which this process tells it, so that its near caches know of it
-//! before whoever made it does.
+//! A tier decorator that tells the near caches of this process about every change that the process
+//! itself makes, before the caller hears of it.
 //!
 //! Invariants:
-//! - A change is noted when the tier has answered, or failed to, or is no longer waited for: until
-//!   then a reader may still have been given what was there before.
+//! - A near cache is told when the tier has answered, has failed, or is no longer waited for: until
+//!   then a reader may still get the state before.
 //!
-//! Does not change what passes through.
+//! Does not change requests or replies.
 
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ impl NotifyingTier {
         }
     }
 
-    /// Notes the change when it is dropped.
+    /// Tells the near caches when it is dropped.
     fn note<'a>(&'a self, changed: Invalidated<'a>) -> impl Drop + use<'a> {
         Note {
             generations: &self.generations,

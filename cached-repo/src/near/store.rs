@@ -1,13 +1,13 @@
-//! The near cache (L1): rows of one entity in this process, by their keys, ready to be served.
+//! The store of a near cache: rows of one entity in this process, by their primary keys.
 //!
-//! Opt-in by `#[cached(near)]`. A hit formats no key, decodes nothing and awaits nothing.
+//! `#[cached(near)]` turns it on. A hit formats no key, decodes nothing and awaits nothing.
 //!
 //! Invariants:
-//! - Only what the shared tier held, or has just stored, is kept, under a [`GenerationStamp`] that was taken
-//!   before the tier was asked: a change that is heard in between wins.
-//! - Nothing is served longer than its TTL here, nor longer than the shared tier would serve it.
+//! - It keeps only what the shared tier held or has just stored, under a stamp that was taken
+//!   before the tier was asked.
+//! - It serves nothing longer than its own TTL, nor longer than the shared tier would.
 //!
-//! Does not read tiers or databases, and keeps nothing for anyone it cannot hear changes from.
+//! Does not read tiers or databases, and keeps nothing while invalidations may be missed.
 
 use std::{fmt, hash::Hash, sync::Arc, time::Duration};
 
@@ -21,10 +21,10 @@ use crate::{
 
 /// What an entry costs besides its row, its key and [`Item`], roughly.
 const OVERHEAD_BYTES: u64 = 64;
-/// What rows are taken to weigh before there are any.
+/// The weight of a row that sizes the store before there is any.
 const TYPICAL_BYTES: u64 = 512;
 
-/// What of a bound in bytes each shard gets, at least, and how many there are at most.
+/// A shard's share of a bound in bytes, at least, and the most shards.
 const LEAST_SHARD_BYTES: u64 = 1 << 20;
 const MOST_SHARDS: u64 = 64;
 

@@ -11,7 +11,7 @@ pub struct Policy {
     pub floor: Version,
     /// Whether a row past its TTL, still kept, may be served while it is reloaded.
     pub serve_stale: bool,
-    /// How eagerly rows are reloaded before their TTL, see [`Lookup::Early`]; zero for never.
+    /// How eagerly rows are reloaded before their TTL, see [`Classification::Early`]; zero for never.
     pub early_refresh: f64,
     /// A random number in `0.0..1.0` for early refresh.
     pub chance: f64,
@@ -19,7 +19,7 @@ pub struct Policy {
 
 /// What an entry is good for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lookup {
+pub enum Classification {
     /// Serve the payload.
     Fresh,
     /// Serve the payload and reload it in the background: its TTL is near, and this reader drew
@@ -61,21 +61,23 @@ impl MissReason {
 }
 
 /// Says what `entry` is good for.
-pub fn classify(entry: &Entry, now: Timestamp, policy: &Policy) -> Lookup {
+pub fn classify(entry: &Entry, now: Timestamp, policy: &Policy) -> Classification {
     if !entry.claims.writers().is_empty() {
-        return Lookup::Miss(MissReason::Writing);
+        return Classification::Miss(MissReason::Writing);
     }
     let fresh = entry.fresh_until() > now;
     match entry.kind {
-        Kind::Tombstone => Lookup::Miss(MissReason::Tombstone),
-        _ if entry.version < policy.floor => Lookup::Miss(MissReason::BelowFloor),
-        Kind::Absent if fresh => Lookup::KnownAbsent,
-        Kind::Absent => Lookup::Miss(MissReason::Expired),
-        Kind::Value if entry.schema != policy.schema => Lookup::Miss(MissReason::OtherSchema),
-        Kind::Value if fresh && expires_early(entry, now, policy) => Lookup::Early,
-        Kind::Value if fresh => Lookup::Fresh,
-        Kind::Value if policy.serve_stale => Lookup::Stale,
-        Kind::Value => Lookup::Miss(MissReason::Expired),
+        Kind::Tombstone => Classification::Miss(MissReason::Tombstone),
+        _ if entry.version < policy.floor => Classification::Miss(MissReason::BelowFloor),
+        Kind::Absent if fresh => Classification::KnownAbsent,
+        Kind::Absent => Classification::Miss(MissReason::Expired),
+        Kind::Value if entry.schema != policy.schema => {
+            Classification::Miss(MissReason::OtherSchema)
+        }
+        Kind::Value if fresh && expires_early(entry, now, policy) => Classification::Early,
+        Kind::Value if fresh => Classification::Fresh,
+        Kind::Value if policy.serve_stale => Classification::Stale,
+        Kind::Value => Classification::Miss(MissReason::Expired),
     }
 }
 
@@ -128,7 +130,7 @@ mod tests {
         }]);
         assert_eq!(
             classify(&entry, NOW, &policy()),
-            Lookup::Miss(MissReason::Writing)
+            Classification::Miss(MissReason::Writing)
         );
     }
 
@@ -139,7 +141,7 @@ mod tests {
             token: Token::from_bits(1),
             until: NOW.plus_ms(10),
         });
-        assert_eq!(classify(&entry, NOW, &policy()), Lookup::Fresh);
+        assert_eq!(classify(&entry, NOW, &policy()), Classification::Fresh);
     }
 
     #[test]
@@ -155,15 +157,15 @@ mod tests {
         let later = NOW.plus_ms(1000);
         assert_eq!(
             classify(&value(1000, 1), NOW, &old),
-            Lookup::Miss(MissReason::BelowFloor)
+            Classification::Miss(MissReason::BelowFloor)
         );
         assert_eq!(
             classify(&value(1000, 1), NOW, &other),
-            Lookup::Miss(MissReason::OtherSchema)
+            Classification::Miss(MissReason::OtherSchema)
         );
         assert_eq!(
             classify(&value(1000, 1), later, &policy()),
-            Lookup::Miss(MissReason::Expired)
+            Classification::Miss(MissReason::Expired)
         );
     }
 
@@ -174,7 +176,10 @@ mod tests {
             serve_stale: true,
             ..policy()
         };
-        assert_eq!(classify(&value(1000, 1), later, &serve), Lookup::Stale);
+        assert_eq!(
+            classify(&value(1000, 1), later, &serve),
+            Classification::Stale
+        );
     }
 
     #[test]
@@ -187,8 +192,17 @@ mod tests {
             early_refresh: 0.0,
             ..unlucky
         };
-        assert_eq!(classify(&value(1000, 100), NOW, &unlucky), Lookup::Early);
-        assert_eq!(classify(&value(1000, 100), NOW, &policy()), Lookup::Fresh);
-        assert_eq!(classify(&value(1000, 100), NOW, &off), Lookup::Fresh);
+        assert_eq!(
+            classify(&value(1000, 100), NOW, &unlucky),
+            Classification::Early
+        );
+        assert_eq!(
+            classify(&value(1000, 100), NOW, &policy()),
+            Classification::Fresh
+        );
+        assert_eq!(
+            classify(&value(1000, 100), NOW, &off),
+            Classification::Fresh
+        );
     }
 }

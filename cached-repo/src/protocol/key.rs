@@ -13,8 +13,10 @@ use std::{borrow::Borrow, fmt, sync::Arc};
 
 use arrayvec::ArrayString;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use sea_orm::sea_query::{IntoValueTuple, Value};
+use sea_orm::sea_query::{IntoValueTuple, Value, ValueTuple};
 use sha2::{Digest, Sha256};
+
+use super::spelling;
 
 #[cfg(feature = "redis")]
 use super::Entry;
@@ -105,7 +107,12 @@ impl KeySpace {
 
     /// The key of the row with this primary key.
     pub fn row(&self, id: impl IntoValueTuple) -> Key {
-        key(&self.prefix, id.into_value_tuple().iter())
+        self.row_of(&id.into_value_tuple())
+    }
+
+    /// The same, of a primary key that is kept.
+    pub(crate) fn row_of(&self, id: &ValueTuple) -> Key {
+        key(&self.prefix, id.iter())
     }
 
     /// The keys of what is found by these columns.
@@ -209,50 +216,14 @@ fn push_value(text: &mut Draft, value: &Value) {
         Value::Unsigned(Some(v)) => digits.format(v),
         Value::BigUnsigned(Some(v)) => digits.format(v),
         Value::String(Some(ref v)) => return text.push_encoded(v),
-        ref other => return push_literal(text, other),
+        ref other => {
+            return match spelling::text(other) {
+                Some(spelling) => text.push_encoded(&spelling),
+                None => text.push("!"),
+            };
+        }
     };
     text.push(number);
-}
-
-/// Appends the SQL literal, which names a value of any other type; its quotes add nothing.
-fn push_literal(text: &mut Draft, value: &Value) {
-    let literal = value.to_string();
-    if literal == "NULL" {
-        return text.push("!");
-    }
-    let bare = literal
-        .strip_prefix('\'')
-        .and_then(|l| l.strip_suffix('\''));
-    let exact = moment(value);
-    text.push_encoded(exact.as_deref().or(bare).unwrap_or(&literal));
-}
-
-/// A date or time in full. Its literal stops at microseconds, and SQLite keeps nanoseconds. By its
-/// `Debug`, because its variants exist only with features of SeaORM that this crate does not ask
-/// for.
-fn moment(value: &Value) -> Option<String> {
-    let debug = format!("{value:?}");
-    let (variant, rest) = debug.split_once("(Some(")?;
-    let is_moment = variant.starts_with("Chrono") || variant.starts_with("Time");
-    let moment = rest.strip_suffix("))").filter(|_| is_moment)?;
-    Some(moment.to_owned())
-}
-
-/// Whether the database calls nothing equal to the value that is spelt otherwise.
-pub(crate) fn spelling_is_exact(value: &Value, backend: sea_orm::DbBackend) -> bool {
-    match value {
-        Value::Bool(_)
-        | Value::TinyInt(_)
-        | Value::SmallInt(_)
-        | Value::Int(_)
-        | Value::BigInt(_)
-        | Value::TinyUnsigned(_)
-        | Value::SmallUnsigned(_)
-        | Value::Unsigned(_)
-        | Value::BigUnsigned(_) => true,
-        Value::String(_) | Value::Bytes(_) => backend != sea_orm::DbBackend::MySql,
-        other => format!("{other:?}").starts_with("Uuid("),
-    }
 }
 
 /// Replaces the tail of a percent-encoded text that is too long by a hash of the whole.

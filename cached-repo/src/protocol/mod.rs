@@ -19,14 +19,16 @@ mod lz4;
 mod row;
 mod seal;
 mod some_nil;
+mod spelling;
 pub mod state;
 mod token;
 mod version;
 
-pub use classify::{Lookup, MissReason, Policy, classify};
+pub use classify::{Classification, MissReason, Policy, classify};
 pub use entry::{Claims, Entry, Kind, Malformed, Slot, Timestamp};
 pub use key::{Key, KeySpace, LookupSpace};
 pub use row::{CachedField, Codec, Column, RowDecoder, RowEncoder, RowError};
 pub use seal::{Content, Format, SealError, holds, open, seal_absent, seal_anything, seal_row};
+pub use spelling::spelling_is_exact;
 pub use token::Token;
 pub use version::Version;

@@ -68,12 +68,12 @@ pub struct Fill {
     /// The lease's token.
     pub token: Token,
     /// What the load found.
-    pub found: Found,
+    pub loaded: Loaded,
 }
 
 /// What a load found.
 #[derive(Clone, Debug)]
-pub enum Found {
+pub enum Loaded {
     /// The row.
     Row {
         /// Its version, [`Version::ZERO`] without one.
@@ -87,7 +87,7 @@ pub enum Found {
     Nothing,
 }
 
-impl Found {
+impl Loaded {
     pub(crate) fn value(&self) -> Option<&Value> {
         match self {
             Self::Row { value, .. } | Self::Absent(value) => Some(value),
@@ -132,14 +132,14 @@ pub struct Block {
     /// How long the write may take.
     pub block_ms: u64,
     /// How long after that the floor is kept.
-    pub keep_ms: u64,
+    pub tombstone_ms: u64,
 }
 
 /// What became of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blocked {
     /// Nothing is served or stored until the write is done, or its time is up.
-    Held,
+    Placed,
     /// [`Claims::MAX_WRITERS`] writes are in flight on this key; try again.
     Busy,
 }
@@ -150,7 +150,7 @@ pub struct Done {
     /// The block's token.
     pub token: Token,
     /// How long a tombstone keeps its floor.
-    pub keep_ms: u64,
+    pub tombstone_ms: u64,
     /// What happened.
     pub outcome: Outcome,
 }
@@ -257,14 +257,14 @@ pub fn fill(cell: &mut Cell, now: Timestamp, request: Fill) -> Filled {
         _ => return Filled::LeaseLost,
     }
     let floor = floor(entry, now);
-    let (kind, version, value) = match request.found {
-        Found::Row { version, .. } if version < floor => {
+    let (kind, version, value) = match request.loaded {
+        Loaded::Row { version, .. } if version < floor => {
             release(cell, now);
             return Filled::BelowFloor;
         }
-        Found::Row { version, value } => (Kind::Value, version, value),
-        Found::Absent(value) => (Kind::Absent, floor, value),
-        Found::Nothing => {
+        Loaded::Row { version, value } => (Kind::Value, version, value),
+        Loaded::Absent(value) => (Kind::Absent, floor, value),
+        Loaded::Nothing => {
             release(cell, now);
             return Filled::Released;
         }
@@ -290,8 +290,8 @@ pub fn block(cell: &mut Cell, now: Timestamp, request: &Block) -> Blocked {
         token: request.token,
         until: now.plus_ms(request.block_ms),
     };
-    let keep_until = now.plus_ms(request.keep_ms);
-    let gone_at = writer.until.plus_ms(request.keep_ms);
+    let keep_until = now.plus_ms(request.tombstone_ms);
+    let gone_at = writer.until.plus_ms(request.tombstone_ms);
     let (version, floor_until, writers, expires_at) = match cell {
         None => (Version::ZERO, keep_until, vec![writer], gone_at),
         Some(Stored { entry, expires_at }) => {
@@ -315,7 +315,7 @@ pub fn block(cell: &mut Cell, now: Timestamp, request: &Block) -> Blocked {
         entry: tombstone(version, now, floor_until, Claims::Writers(writers)),
         expires_at,
     });
-    Blocked::Held
+    Blocked::Placed
 }
 
 /// Ends a write.
@@ -373,7 +373,7 @@ pub fn done(cell: &mut Cell, now: Timestamp, request: Done) -> Published {
         Outcome::Invalidate { floor } => floor,
     };
     let claims = Claims::from_writers(others);
-    let keep_until = now.plus_ms(request.keep_ms);
+    let keep_until = now.plus_ms(request.tombstone_ms);
     let floor_until = cell.as_ref().map_or(keep_until, |stored| {
         floor_until(&stored.entry).max(keep_until)
     });

@@ -17,7 +17,7 @@ use crate::{
     context::Context,
     protocol::{
         Entry, Key, Token, Version,
-        state::{Done, Fill, Filled, Found, Lease, Leased, Outcome, Want},
+        state::{Done, Fill, Filled, Lease, Leased, Loaded, Outcome, Want},
     },
     telemetry::EntityStats,
     tier::TierError,
@@ -146,14 +146,14 @@ impl Leases {
     pub(super) async fn settle(
         &self,
         guard: LeaseGuard,
-        found: Option<Found>,
+        loaded: Option<Loaded>,
         authoritative: bool,
     ) -> Option<Filled> {
-        let failed = found.is_none();
+        let failed = loaded.is_none();
         // After a lease for a value there is nothing to take away but a placeholder.
         let replaces = guard.want == Want::Refresh;
-        let found = found.unwrap_or(Found::Nothing);
-        let filled = self.fill(&guard.key, guard.token, found).await;
+        let loaded = loaded.unwrap_or(Loaded::Nothing);
+        let filled = self.fill(&guard.key, guard.token, loaded).await;
         if authoritative && !failed {
             self.announce(&guard.key).await;
         }
@@ -174,9 +174,9 @@ impl Leases {
     }
 
     /// Ends a lease with what a load found; `None` if the tier gave no answer.
-    async fn fill(&self, key: &Key, token: Token, found: Found) -> Option<Filled> {
-        let gives_back = matches!(found, Found::Nothing);
-        let request = Fill { token, found };
+    async fn fill(&self, key: &Key, token: Token, loaded: Loaded) -> Option<Filled> {
+        let gives_back = matches!(loaded, Loaded::Nothing);
+        let request = Fill { token, loaded };
         let filled = self.shared.tier.fill(key, request).await.ok();
         if filled == Some(Filled::Stored) {
             self.stats.fills.add(1);
@@ -197,7 +197,7 @@ impl Leases {
     pub(super) async fn invalidate(&self, key: &Key) {
         let request = Done {
             token: Token::fresh(),
-            keep_ms: ms(self.shared.config.tombstone_ttl),
+            tombstone_ms: ms(self.shared.config.tombstone_ttl),
             outcome: Outcome::Invalidate {
                 floor: Version::ZERO,
             },
@@ -234,6 +234,6 @@ impl Drop for LeaseGuard {
         // If the runtime has ended, the lease lapses by itself.
         shared
             .tasks
-            .spawn(async move { leases.fill(&key, token, Found::Nothing).await });
+            .spawn(async move { leases.fill(&key, token, Loaded::Nothing).await });
     }
 }

@@ -10,8 +10,8 @@ use crate::{
     config::ReadPolicy,
     context::EntityContext,
     protocol::{
-        Content, Entry, Lookup, MissReason, Policy, RowDecoder, SealError, Timestamp, Version,
-        classify, open, state::Want,
+        Classification, Content, Entry, MissReason, Policy, RowDecoder, SealError, Timestamp,
+        Version, classify, open, state::Want,
     },
 };
 
@@ -64,10 +64,10 @@ pub(super) fn judge(
         },
     );
     let freshness = match usable {
-        Lookup::Miss(reason) => return Seen::Miss(reason),
-        Lookup::Fresh | Lookup::KnownAbsent => Freshness::Fresh,
-        Lookup::Early => Freshness::Early,
-        Lookup::Stale => Freshness::Stale,
+        Classification::Miss(reason) => return Seen::Miss(reason),
+        Classification::Fresh | Classification::KnownAbsent => Freshness::Fresh,
+        Classification::Early => Freshness::Early,
+        Classification::Stale => Freshness::Stale,
     };
     let opened = match &question.by {
         By::Id(_) => {

@@ -19,7 +19,7 @@ use crate::{
     entity::LookupKind,
     protocol::{
         Version, seal_absent,
-        state::{Found, Value},
+        state::{Loaded, Value},
     },
 };
 
@@ -30,7 +30,7 @@ pub(super) fn to_store(
     policy: &ReadPolicy,
     rows: &Rows,
     load_cost_ms: u32,
-) -> Found {
+) -> Loaded {
     let found = match (&question.by, rows.as_slice()) {
         (by, []) => absence(context, question, policy, by.is_exact(&context.entity)),
         (By::Id(_), [row, ..]) => single_row(context, question, policy, row),
@@ -38,7 +38,7 @@ pub(super) fn to_store(
             index_entry(context, question, policy, (*lookup, values), rows)
         }
     };
-    with_cost(found.unwrap_or(Found::Nothing), load_cost_ms)
+    with_cost(found.unwrap_or(Loaded::Nothing), load_cost_ms)
 }
 
 /// A row that the database calls equal to the key but that is spelt otherwise has a key of its
@@ -48,14 +48,14 @@ fn single_row(
     question: &Question,
     policy: &ReadPolicy,
     row: &Row,
-) -> Option<Found> {
+) -> Option<Loaded> {
     let model = &*row.model;
     if context.entity.key_of(model) != question.key {
         return None;
     }
     let version = context.entity.version_of(model);
     let value = context.seal(&question.key, model, version, policy).ok()?;
-    Some(Found::Row { version, value })
+    Some(Loaded::Row { version, value })
 }
 
 fn index_entry(
@@ -64,7 +64,7 @@ fn index_entry(
     policy: &ReadPolicy,
     (lookup, values): (usize, &[SqlValue]),
     rows: &[Row],
-) -> Option<Found> {
+) -> Option<Loaded> {
     let entity = &context.entity;
     let complete = match entity.lookups[lookup].kind {
         // A unique row is the only one, whatever the database calls equal.
@@ -85,7 +85,7 @@ fn index_entry(
     }
     let ids: Vec<_> = rows.iter().map(|row| entity.id_of(&*row.model)).collect();
     let value = context.seal_index(&question.key, &ids, policy).ok()?;
-    Some(Found::Row {
+    Some(Loaded::Row {
         version: Version::ZERO,
         value,
     })
@@ -98,12 +98,12 @@ fn absence(
     question: &Question,
     policy: &ReadPolicy,
     is_exact: bool,
-) -> Option<Found> {
+) -> Option<Loaded> {
     if policy.negative_ttl.is_zero() || !is_exact {
         return None;
     }
     let fresh_ms = context.jittered_ms(policy.negative_ttl);
-    Some(Found::Absent(Value {
+    Some(Loaded::Absent(Value {
         payload: seal_absent(&question.key),
         schema: 0,
         load_cost_ms: 0,
@@ -112,8 +112,8 @@ fn absence(
     }))
 }
 
-fn with_cost(mut found: Found, cost_ms: u32) -> Found {
-    if let Found::Row { value, .. } | Found::Absent(value) = &mut found {
+fn with_cost(mut found: Loaded, cost_ms: u32) -> Loaded {
+    if let Loaded::Row { value, .. } | Loaded::Absent(value) = &mut found {
         value.load_cost_ms = cost_ms;
     }
     found

@@ -199,7 +199,7 @@ mod tests {
     use super::*;
     use crate::protocol::{
         KeySpace, Token, Version,
-        state::{Found, Outcome, Value, Want},
+        state::{Loaded, Outcome, Value, Want},
     };
 
     const BLOCK_MS: u64 = 5_000;
@@ -226,7 +226,7 @@ mod tests {
         Block {
             token,
             block_ms: BLOCK_MS,
-            keep_ms: KEEP_MS,
+            tombstone_ms: KEEP_MS,
         }
     }
 
@@ -240,14 +240,14 @@ mod tests {
         let version = Version::new(1).unwrap();
         Fill {
             token,
-            found: Found::Row { version, value },
+            loaded: Loaded::Row { version, value },
         }
     }
 
     fn invalidation() -> Done {
         Done {
             token: Token::fresh(),
-            keep_ms: KEEP_MS,
+            tombstone_ms: KEEP_MS,
             outcome: Outcome::Invalidate {
                 floor: Version::ZERO,
             },
@@ -319,7 +319,7 @@ mod tests {
         };
         let put = Done {
             token,
-            keep_ms: KEEP_MS,
+            tombstone_ms: KEEP_MS,
             outcome: Outcome::Put {
                 version: Version::new(2).unwrap(),
                 inserted: false,

@@ -8,7 +8,7 @@ use futures_util::future::ready;
 use super::{Fetched, InvalidationListener, Reply, Tier};
 use crate::protocol::{
     Key, Timestamp,
-    state::{Block, Blocked, Done, Fill, Filled, Found, Lease, Leased, Outcome, Published},
+    state::{Block, Blocked, Done, Fill, Filled, Lease, Leased, Loaded, Outcome, Published},
 };
 
 /// A part of the protocol that is left out, so that a checker can show that it sees what is then
@@ -63,16 +63,16 @@ impl Tier for Tampered {
         let Tamper::Leases = self.omitted else {
             return self.tier.fill(key, request);
         };
-        let Found::Row { version, value } = request.found else {
+        let Loaded::Row { version, value } = request.loaded else {
             return Box::pin(ready(Ok(Filled::Released)));
         };
         // As a write that read its row long ago would: what it takes for a lease is its own block.
         Box::pin(async move {
-            let (token, block_ms, keep_ms) = (request.token, value.ttl_ms, value.ttl_ms);
+            let (token, block_ms, tombstone_ms) = (request.token, value.ttl_ms, value.ttl_ms);
             let block = Block {
                 token,
                 block_ms,
-                keep_ms,
+                tombstone_ms,
             };
             self.tier.block(key, block).await?;
             let outcome = Outcome::Put {
@@ -82,7 +82,7 @@ impl Tier for Tampered {
             };
             let done = Done {
                 token,
-                keep_ms,
+                tombstone_ms,
                 outcome,
             };
             self.tier.done(key, done).await?;
@@ -92,7 +92,7 @@ impl Tier for Tampered {
 
     fn block<'a>(&'a self, key: &'a Key, request: Block) -> Reply<'a, Blocked> {
         match self.omitted {
-            Tamper::Blocks => Box::pin(ready(Ok(Blocked::Held))),
+            Tamper::Blocks => Box::pin(ready(Ok(Blocked::Placed))),
             _ => self.tier.block(key, request),
         }
     }

@@ -122,7 +122,7 @@ impl BlockSet {
         let request = Block {
             token: self.token,
             block_ms: ms(config.block_ttl),
-            keep_ms: ms(config.tombstone_ttl),
+            tombstone_ms: ms(config.tombstone_ttl),
         };
         let unasked = self
             .keys
@@ -132,13 +132,13 @@ impl BlockSet {
         let blocks = unasked.map(async |blocked| {
             let reply = tier.block(&blocked.key, request).await;
             blocked.state = match &reply {
-                Ok(Blocked::Held) => BlockState::Blocked,
+                Ok(Blocked::Placed) => BlockState::Blocked,
                 Ok(Blocked::Busy) => BlockState::Unasked,
                 // Nothing was sent, or it may have arrived.
                 Err(_) => BlockState::Unknown,
             };
             match reply {
-                Ok(Blocked::Held) => Ok(None),
+                Ok(Blocked::Placed) => Ok(None),
                 Ok(Blocked::Busy) if blocked.change.of_index => Ok(Some(blocked.key.clone())),
                 Ok(Blocked::Busy) => Err(Refusal::Contended(blocked.key.clone())),
                 Err(error) => match blocked.change.on_failure {
@@ -189,7 +189,7 @@ impl BlockSet {
         let put = put.filter(|put| *state == BlockState::Blocked && put.version >= change.floor);
         let request = Done {
             token: self.token,
-            keep_ms: ms(self.shared.config.tombstone_ttl),
+            tombstone_ms: ms(self.shared.config.tombstone_ttl),
             outcome: put.map_or(
                 Outcome::Invalidate {
                     floor: change.known(),
@@ -223,7 +223,7 @@ impl BlockSet {
         let releases = asked.map(|blocked| {
             let request = Done {
                 token: self.token,
-                keep_ms: ms(self.shared.config.tombstone_ttl),
+                tombstone_ms: ms(self.shared.config.tombstone_ttl),
                 outcome: Outcome::RolledBack,
             };
             self.shared.tier.done(&blocked.key, request)
@@ -307,7 +307,7 @@ pub(super) async fn invalidate_entity(
 ) -> Result<u64, TierError> {
     let request = Done {
         token: Token::fresh(),
-        keep_ms: ms(shared.config.tombstone_ttl),
+        tombstone_ms: ms(shared.config.tombstone_ttl),
         outcome: Outcome::Invalidate {
             floor: Version::ZERO,
         },

@@ -11,7 +11,7 @@ use std::fmt;
 
 use cached_repo::internals::{
     Version,
-    state::{Block, Blocked, Cell, Done, Fill, Filled, Found, Lease, Leased, Stored, Want},
+    state::{Block, Blocked, Cell, Done, Fill, Filled, Lease, Leased, Loaded, Stored, Want},
 };
 
 use crate::{
@@ -221,15 +221,15 @@ impl World {
 
     fn hint(&self, reader: usize, listed: bool) -> Fill {
         let found = match listed {
-            true => Found::Row {
+            true => Loaded::Row {
                 version: Version::ZERO,
                 value: value(1),
             },
-            false => Found::Absent(value(0)),
+            false => Loaded::Absent(value(0)),
         };
         Fill {
             token: reader_token(reader),
-            found,
+            loaded: found,
         }
     }
 
@@ -350,10 +350,10 @@ impl World {
         let request = Block {
             token: writer_token(writer),
             block_ms: BLOCK_MS,
-            keep_ms: KEEP_MS,
+            tombstone_ms: KEEP_MS,
         };
         let mutation = self.mutation;
-        if mutation.block(self.cell(entry), NOW, &request) != Blocked::Held {
+        if mutation.block(self.cell(entry), NOW, &request) != Blocked::Placed {
             return;
         }
         if let Writer::Blocking { row, hint } = &mut self.writers[writer] {
@@ -446,7 +446,7 @@ impl World {
         };
         let request = Done {
             token: writer_token(writer),
-            keep_ms: KEEP_MS,
+            tombstone_ms: KEEP_MS,
             outcome: publish.outcome(),
         };
         let mutation = self.mutation;
@@ -562,12 +562,12 @@ fn row_fill(reader: usize, row: Row) -> Fill {
     let value = value(row.state);
     Fill {
         token: reader_token(reader),
-        found: match row.value {
-            Some(_) => Found::Row {
+        loaded: match row.value {
+            Some(_) => Loaded::Row {
                 version: version_of(row.version),
                 value,
             },
-            None => Found::Absent(value),
+            None => Loaded::Absent(value),
         },
     }
 }

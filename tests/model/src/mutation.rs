@@ -4,7 +4,7 @@
 use cached_repo::internals::{
     Claims, Entry, Kind, Slot, Timestamp, Token, Version,
     state::{
-        self, Block, Blocked, Cell, Done, Fill, Filled, Found, Lease, Leased, Outcome, Published,
+        self, Block, Blocked, Cell, Done, Fill, Filled, Lease, Leased, Loaded, Outcome, Published,
         Stored,
     },
 };
@@ -169,7 +169,7 @@ impl Mutation {
                         until: later(now),
                     });
                 }
-                Self::FillBelowFloor if matches!(request.found, Found::Row { .. }) => {
+                Self::FillBelowFloor if matches!(request.loaded, Loaded::Row { .. }) => {
                     entry.version = Version::ZERO;
                 }
                 _ => {}
@@ -216,7 +216,7 @@ impl Mutation {
                 let block = Block {
                     token,
                     block_ms: 1000,
-                    keep_ms: request.keep_ms,
+                    tombstone_ms: request.tombstone_ms,
                 };
                 state::block(cell, now, &block);
             }

@@ -295,7 +295,7 @@ impl World {
             Reader::Filling { row, holds } => {
                 let request = Fill {
                     token: reader_token(at),
-                    found: row.found(self.case.versioned),
+                    loaded: row.found(self.case.versioned),
                 };
                 let filled = mutation.fill(&mut self.cell, NOW, request);
                 let stored =
@@ -326,10 +326,10 @@ impl World {
         let request = Block {
             token: writer_token(writer),
             block_ms: BLOCK_MS,
-            keep_ms: KEEP_MS,
+            tombstone_ms: KEEP_MS,
         };
         let blocked = self.mutation.block(&mut self.cell, NOW, &request);
-        if blocked == Blocked::Held {
+        if blocked == Blocked::Placed {
             self.writes[writer].announced = true;
             if self.mutation != Mutation::BlockUnannounced {
                 self.announce(writer);
@@ -368,7 +368,7 @@ impl World {
         });
         let request = Done {
             token,
-            keep_ms: KEEP_MS,
+            tombstone_ms: KEEP_MS,
             outcome: publish.outcome(),
         };
         let published = self.mutation.done(&mut self.cell, NOW, request, publish);
@@ -471,7 +471,7 @@ impl World {
     fn take_writer(&mut self, step: Step) {
         match step {
             Step::Block(writer) => {
-                let held = self.block(writer) == Blocked::Held;
+                let held = self.block(writer) == Blocked::Placed;
                 self.begin(writer, held);
             }
             Step::LoseBlock(writer) => {

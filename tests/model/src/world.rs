@@ -14,9 +14,9 @@ use std::fmt;
 
 use bytes::Bytes;
 use cached_repo::internals::{
-    Entry, Kind, Lookup, Policy, Timestamp, Token, Version, classify,
+    Classification, Entry, Kind, Policy, Timestamp, Token, Version, classify,
     state::{
-        Block, Blocked, Cell, Done, Fill, Filled, Found, Lease, Leased, Outcome, Stored, Value,
+        Block, Blocked, Cell, Done, Fill, Filled, Lease, Leased, Loaded, Outcome, Stored, Value,
         Want,
     },
 };
@@ -190,14 +190,14 @@ impl Row {
     }
 
     /// What a reader that has read it stores.
-    pub(crate) fn found(self, versioned: bool) -> Found {
+    pub(crate) fn found(self, versioned: bool) -> Loaded {
         let value = value(self.state);
         match self.version {
-            Some(version) => Found::Row {
+            Some(version) => Loaded::Row {
                 version: version_of(if versioned { version } else { 0 }),
                 value,
             },
-            None => Found::Absent(value),
+            None => Loaded::Absent(value),
         }
     }
 }
@@ -402,7 +402,7 @@ impl World {
     fn fill(&mut self, reader: usize, row: Row) {
         let request = Fill {
             token: reader_token(reader),
-            found: row.found(self.case.versioned),
+            loaded: row.found(self.case.versioned),
         };
         let _: Filled = self.mutation.fill(&mut self.cell, NOW, request);
         self.readers[reader] = Reader::Ended;
@@ -412,9 +412,9 @@ impl World {
         let request = Block {
             token: writer_token(writer),
             block_ms: BLOCK_MS,
-            keep_ms: KEEP_MS,
+            tombstone_ms: KEEP_MS,
         };
-        if self.mutation.block(&mut self.cell, NOW, &request) == Blocked::Held {
+        if self.mutation.block(&mut self.cell, NOW, &request) == Blocked::Placed {
             self.writers[writer] = Writer::InFlight {
                 expected: self.row.version,
                 left_ms: BLOCK_MS,
@@ -437,7 +437,7 @@ impl World {
     fn done(&mut self, writer: usize, publish: Publish) {
         let request = Done {
             token: writer_token(writer),
-            keep_ms: KEEP_MS,
+            tombstone_ms: KEEP_MS,
             outcome: publish.outcome(),
         };
         self.mutation.done(&mut self.cell, NOW, request, publish);
@@ -672,10 +672,11 @@ pub(crate) fn serve(entry: &Entry) -> Option<u8> {
         chance: 0.5,
     };
     match classify(entry, NOW, &policy) {
-        Lookup::Fresh | Lookup::Early | Lookup::Stale | Lookup::KnownAbsent => {
-            entry.payload.first().copied()
-        }
-        Lookup::Miss(_) => None,
+        Classification::Fresh
+        | Classification::Early
+        | Classification::Stale
+        | Classification::KnownAbsent => entry.payload.first().copied(),
+        Classification::Miss(_) => None,
     }
 }
 

@@ -1,24 +1,22 @@
-//! Gathering: the reads of many callers become a few `MGET`s.
+//! Coalescing: the reads of many callers become a few `MGET`s.
 //!
-//! A caller that finds the conn idle goes straight through: a plain `GET` on its own task, without
-//! a hop, a queue or a wake-up of anyone else. Up to [`MAX_ALONE`] may at a time; everyone else
-//! waits, and whoever is waiting when a read comes back goes out together. So nothing is ever
-//! delayed on purpose, and batches are as large as the load makes them.
+//! A caller that finds the connection idle sends a plain `GET` itself, without a task or a queue.
+//! Up to [`MAX_ALONE`] callers may do so at a time. Everyone else waits in the queue, and when a read
+//! comes back, all that wait are sent together. Nothing is delayed by a timer, and batches are as
+//! large as the load makes them.
 //!
-//! A batch flies in a task, not with one of its readers. A reader that is cancelled would
-//! otherwise take the replies of all others with it; one that nobody polls for a while (in a
-//! `buffered` stream, say) would hold them up; and one that has its reply would have to stay for
-//! the next batch. The hop that this costs is paid per batch and not per read, and one flight
-//! takes batch after batch, so that under load no task is spawned either.
+//! A batch is read by a task and not by one of its callers. A caller may be cancelled, which would
+//! cost all others their replies. It may not be polled for a while (in a `buffered` stream, say),
+//! which would hold them up. And a caller that has its reply would have to stay for the next batch.
+//! The task costs one hop per batch, not per read, and takes batch after batch.
 //!
 //! Invariants:
-//! - Nobody waits while fewer than [`MAX_READS`] reads are under way, and one of these at least
-//!   is a flight: those who wait depend on no other caller.
-//! - A reader waits at most its conn's time-out, counted from its own call, and one timer per
-//!   batch sees to it. All have the same time-out and board in order, and a flight ends with the
-//!   last of those reads: so it has ended, and takes along who waits, before their time is up.
-//! - A reader that goes away takes nothing with it. Whatever ends a flight (the end of the runtime
-//!   of the caller that sent it), nobody goes on waiting for it.
+//! - Nobody waits while fewer than [`MAX_READS`] reads run, and at least one of these is a batch: a
+//!   caller that waits depends on no other caller.
+//! - A caller waits at most the time-out, counted from its own call. One timer serves a batch, since
+//!   all callers have the same time-out and are in order.
+//! - A caller that goes away takes nothing with it. If a batch task ends early (its runtime ends),
+//!   nobody goes on waiting for it.
 //!
 //! Does not know what the values mean, and never asks twice.
 
@@ -35,7 +33,7 @@ use tokio::{
 use super::{connection::Connection, wire::Raw};
 use crate::{places::Places, protocol::Key, tier::TierError};
 
-/// Reads under way at a time, each for one key or a batch. More keep the server busy while replies
+/// Reads at a time, each for one key or a batch. More of them keep the server busy while replies
 /// are read, and make batches smaller.
 const MAX_READS: usize = 4;
 /// Of these, reads by callers themselves; the rest is for those who wait.
@@ -43,7 +41,7 @@ const MAX_ALONE: usize = MAX_READS - 1;
 /// Keys that one `MGET` asks for; a server serves nobody else meanwhile.
 pub(super) const KEYS_PER_MGET: usize = 512;
 
-/// What a read gives its reader.
+/// What a read gives its caller.
 type ReadResult = Result<Raw, TierError>;
 
 /// The readers of one conn.
@@ -57,7 +55,7 @@ pub(super) struct Coalescer {
 #[derive(Default)]
 struct Queue {
     waiting: VecDeque<Reader>,
-    /// Callers that went straight through.
+    /// Callers that read alone.
     alone: usize,
     batches: usize,
 }
@@ -68,7 +66,7 @@ impl Queue {
     }
 }
 
-/// One who waits.
+/// A caller that waits.
 struct Reader {
     key: Key,
     began: Instant,
@@ -97,7 +95,7 @@ impl Coalescer {
         })
     }
 
-    /// Where to wait for the reply; `None` for a caller that may go straight through.
+    /// Where to wait for the reply; `None` for a caller that reads alone.
     fn queue(
         self: &Arc<Self>,
         key: &Key,
@@ -130,25 +128,25 @@ impl Coalescer {
         runtime.spawn(BatchTask::of(self).run());
     }
 
-    /// Ends one reader's wait.
+    /// Fails one caller.
     fn fail(&self, reply: oneshot::Sender<ReadResult>, error: TierError) {
-        // Who has gone away is not counted.
+        // A caller that has gone away is not counted.
         if !reply.is_closed() {
             self.conn.count(&error, 1);
         }
-        // Nor told.
+        // It does not need the error either.
         let _ = reply.send(Err(error));
     }
 }
 
-/// A caller that went straight through, until it has its reply or goes away.
+/// A caller that reads alone, until it has its reply or goes away.
 struct Alone<'a>(&'a Arc<Coalescer>);
 
 impl Drop for Alone<'_> {
     fn drop(&mut self) {
         let mut queue = self.0.queue.lock();
         queue.alone -= 1;
-        // Outside a runtime it is left to the flight that is under way whenever someone waits.
+        // Outside a runtime the callers that wait are left to the batch that is running.
         if !queue.waiting.is_empty()
             && queue.has_room()
             && let Ok(runtime) = Handle::try_current()
@@ -158,23 +156,23 @@ impl Drop for Alone<'_> {
     }
 }
 
-/// Batch after batch, until nobody waits.
+/// A task that reads batch after batch, until nobody waits.
 struct BatchTask {
     coalescer: Arc<Coalescer>,
     taken: Vec<Reader>,
-    /// In the order in which they came.
+    /// The callers of this batch, in the order in which they came.
     reads: VecDeque<BatchedRead>,
-    /// What they ask for, each key once.
+    /// The keys that they ask for, each once.
     keys: Vec<Key>,
-    /// How many of them ask for each.
+    /// How many callers ask for each key.
     askers: Vec<usize>,
     places: Places,
-    /// It has given its place back.
+    /// It is no longer counted in the queue.
     ended: bool,
 }
 
 struct BatchedRead {
-    /// Of the key it asks for.
+    /// The place of its key in the batch.
     place: usize,
     began: Instant,
     reply: oneshot::Sender<ReadResult>,
@@ -205,7 +203,7 @@ impl BatchTask {
         self.ended = true;
     }
 
-    /// Calls those who have waited longest. If nobody waits, the flight is over.
+    /// Takes those that have waited longest; false if nobody waits.
     fn take_waiting(&mut self) -> bool {
         let mut queue = self.coalescer.queue.lock();
         if queue.waiting.is_empty() {
@@ -217,7 +215,7 @@ impl BatchTask {
         true
     }
 
-    /// Lets them in who have not gone away and still have time.
+    /// Puts them into the batch, but for those that have gone away or whose time is up.
     fn admit(&mut self) {
         self.keys.clear();
         self.askers.clear();
@@ -248,7 +246,7 @@ impl BatchTask {
         }
     }
 
-    /// Gives everyone reads what it asked for, or its time-out.
+    /// Reads the batch; gives every caller its value, or its time-out.
     async fn read(&mut self) {
         let conn = Arc::clone(&self.coalescer.conn);
         let timeout = conn.timeout();
@@ -271,7 +269,7 @@ impl BatchTask {
         }
     }
 
-    /// Ends the wait of those who came at `until` or before.
+    /// Fails the callers that came at `until` or before.
     fn time_out(&mut self, until: Instant) {
         while let Some(read) = self.reads.pop_front_if(|first| first.began <= until) {
             let error = TierError::Timeout(self.coalescer.conn.timeout());
@@ -283,12 +281,12 @@ impl BatchTask {
         for read in self.reads.drain(..) {
             let (value, askers) = (&mut values[read.place], &mut self.askers[read.place]);
             *askers -= 1;
-            // The last one needs no copy, unless someone's time was up before.
+            // The last caller needs no copy, unless one has timed out before.
             let value = match askers {
                 0 => value.take(),
                 _ => value.clone(),
             };
-            // Who has gone away needs none.
+            // A caller that has gone away needs none.
             let _ = read.reply.send(Ok(value));
         }
     }
@@ -305,7 +303,7 @@ impl Drop for BatchTask {
         if self.ended {
             return;
         }
-        // The runtime has ended, or a bug made it panic. Nobody would run with those who wait.
+        // The runtime has ended, or a bug made it panic: nobody else would read for those that wait.
         let abandoned = {
             let mut queue = self.coalescer.queue.lock();
             queue.batches -= 1;
@@ -341,8 +339,8 @@ impl FromRedisValue for Values {
     }
 }
 
-/// Lets the tasks run that can: those who were just answered are likely to ask again, and then
-/// run together.
+/// Lets other tasks run first: callers that were just answered are likely to ask again, and then
+/// share the next batch.
 async fn others_first() {
     let mut first = true;
     poll_fn(|context| {

@@ -1,17 +1,18 @@
-//! A conn: one kept connection, and how it is replaced when it breaks.
+//! The shared connection: one connection to Redis for all operations, and how it is replaced when it
+//! breaks.
 //!
 //! deadpool pings a connection each time it hands it out, which costs as much as the operation
-//! itself. So a conn takes one out of the pool, multiplexes every operation over it, and asks the
-//! pool again only when it broke; the pool stays the one who knows how to connect.
+//! itself. So this takes one connection out of the pool, multiplexes every operation over it, and
+//! asks the pool again only when it breaks. The pool still decides how to connect.
 //!
 //! Invariants:
-//! - An operation waits for its reply at most the operation time-out; a conn without a
-//!   connection fails it at once.
-//! - A connection is taken for dead when operations that were sent one after another all go
-//!   unanswered: however many share one moment of silence, it counts once.
-//! - Exactly one task replaces a broken connection, with growing pauses, and ends with the conn.
+//! - An operation waits for its reply at most the operation time-out. Without a connection it fails
+//!   at once.
+//! - A connection counts as dead after several time-outs in a row, each of an operation that was sent
+//!   after the one before had timed out. Many time-outs in one moment count once.
+//! - Exactly one task replaces a broken connection, with growing pauses. It ends with the tier.
 //!
-//! Does not know what the commands mean and never repeats one.
+//! Does not know what the commands mean, and never repeats one.
 
 use std::{
     future::Future,
@@ -49,7 +50,7 @@ const CONNECT_TIMEOUTS: u32 = 5;
 pub(super) struct Connection {
     me: Weak<Self>,
     pool: Pool,
-    /// Where changes are announced.
+    /// The channel of invalidations.
     channel: String,
     timeout: Duration,
     state: RwLock<State>,
@@ -72,7 +73,7 @@ enum State {
 }
 
 impl Connection {
-    /// Opens a conn; without a server it starts down and keeps trying.
+    /// Connects; without a server it starts down and keeps trying.
     pub(super) async fn open(
         pool: Pool,
         channel: String,
@@ -99,7 +100,7 @@ impl Connection {
         conn
     }
 
-    /// Where changes are announced.
+    /// The channel of invalidations.
     pub(super) fn channel(&self) -> &str {
         &self.channel
     }
@@ -188,7 +189,7 @@ impl Connection {
             .inspect_err(|error| self.count(error, 1))
     }
 
-    /// Runs an operation on the connection and learns from how it ends.
+    /// Runs an operation on the connection; its outcome shows whether the connection works.
     pub(super) async fn attempt<T, F>(
         &self,
         operation: impl FnOnce(MultiplexedConnection) -> F,
@@ -226,7 +227,7 @@ impl Connection {
         }
     }
 
-    /// Counts what became of so many operations.
+    /// Counts the error of so many operations.
     pub(super) fn count(&self, error: &TierError, operations: u64) {
         match error {
             TierError::Timeout(_) => &self.stats.timeouts,
@@ -276,7 +277,7 @@ impl Connection {
                 .get()
                 .await
                 .map_err(|error| TierError::Failed(error.to_string()))?;
-            // Taken out for good: its place in the pool is free again, and nobody pings it.
+            // Taken out for good: its place in the pool is free again, and no checkout pings it.
             let mut connection = deadpool_redis::Connection::take(connection);
             connection.set_response_timeout(limit);
             let failed = |error: RedisError| TierError::Failed(error.to_string());
@@ -285,7 +286,7 @@ impl Connection {
                 .await
                 .map_err(failed)?;
             self.observe(Timestamp::from_millis(seconds * 1000 + micros / 1000));
-            // A user who may not publish could neither write nor be heard: better no cache at all.
+            // A user who may not publish cannot block: better no cache at all.
             redis::cmd("PUBLISH")
                 .arg(&self.channel)
                 .arg("")
@@ -314,7 +315,7 @@ impl Connection {
     }
 }
 
-/// Replaces the connection of a conn that is down; ends with the conn.
+/// Replaces a broken connection; ends with the tier.
 async fn reconnect(conn: Weak<Connection>, generation: u64) {
     let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
     loop {

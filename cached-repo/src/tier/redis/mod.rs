@@ -31,7 +31,7 @@ use crate::{
     clock::Clock,
     protocol::{
         Entry, Key, Timestamp, key,
-        state::{Block, Blocked, Done, Fill, Filled, Found, Lease, Leased, Published},
+        state::{Block, Blocked, Done, Fill, Filled, Lease, Leased, Loaded, Published},
     },
     telemetry::TierStats,
 };
@@ -148,9 +148,9 @@ impl Tier for RedisTier {
 
     fn fill<'a>(&'a self, key: &'a Key, request: Fill) -> Reply<'a, Filled> {
         Box::pin(async move {
-            let script = match request.found {
-                Found::Nothing => &SCRIPTS.release,
-                Found::Row { .. } | Found::Absent(_) => &SCRIPTS.fill,
+            let script = match request.loaded {
+                Loaded::Nothing => &SCRIPTS.release,
+                Loaded::Row { .. } | Loaded::Absent(_) => &SCRIPTS.fill,
             };
             self.eval(script, key.as_str(), &request).await?.filled()
         })

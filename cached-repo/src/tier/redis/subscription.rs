@@ -1,20 +1,18 @@
-//! The subscription: a connection that listens for what other processes announce, and vouches for how much
-//! of it has been heard.
+//! The subscription: a connection that receives the invalidations of other processes, and knows
+//! until when it has received all of them.
 //!
-//! Redis keeps nothing for a subscriber that is away, so a connection that broke may have missed
-//! anything. One that hangs says nothing, like one on which nothing happens; one that is late says
-//! what was true a while ago; and after a failover a subscriber and a writer can be connected to
-//! different servers. So the subscription listens for a heartbeat of its own besides, which it sends over the
-//! connection that announces changes. A heartbeat that comes round vouches for the moment at which it
-//! was sent: what was announced before has been heard.
+//! Redis keeps no messages for a subscriber that is away, so a connection that broke may have missed
+//! some. A connection that hangs looks like one without messages. After a failover the subscriber and
+//! a writer can be connected to different servers. So the subscription also listens to a heartbeat
+//! of its own, which it sends over the connection that publishes invalidations. When a heartbeat
+//! comes back, every invalidation that was published before it was sent has been received.
 //!
 //! Invariants:
-//! - The listener is vouched for until [`HEARTBEAT`] and a few time-outs after a heartbeat was sent, and
-//!   never by a task that has ended.
-//! - Between two subscriptions, or over two connections that announce, the listener has missed
-//!   something.
+//! - A heartbeat is good for [`HEARTBEAT`] and a few time-outs after it was sent. A task that has
+//!   ended sends none.
+//! - Between two subscriptions, and between two connections that publish, there is a gap.
 //!
-//! Does not know what the listener keeps, and announces nothing but its heartbeat.
+//! Does not know what its listener keeps, and publishes nothing but its heartbeat.
 
 use std::{
     convert::Infallible,
@@ -35,13 +33,13 @@ use crate::{
     tier::{Invalidated, InvalidationListener},
 };
 
-/// The message that says that any row may have changed; no key is spelt so.
+/// The message that any row may have changed; no key has this text.
 pub(super) const ALL: &str = "*";
-/// How often the heartbeat is sent.
+/// How often a heartbeat is sent.
 const HEARTBEAT: Duration = Duration::from_millis(500);
-/// So many operations' time a heartbeat has to come round before the next is waited for.
+/// The time-outs of an operation that a heartbeat has to come back.
 const HEARTBEAT_TIMEOUTS: u32 = 2;
-/// A subscription on which no heartbeat comes for so many times as long is given up.
+/// A subscription without a heartbeat for so many times as long is given up.
 const MISSED_HEARTBEATS: u32 = 5;
 /// Connecting and subscribing take several round trips, so they get several operations' time.
 const CONNECT_TIMEOUTS: u32 = 5;
@@ -65,7 +63,7 @@ impl Subscription {
         }
     }
 
-    /// Begins to listen; the first listener is the only one.
+    /// Starts the task; only the first listener is told of invalidations.
     pub(super) fn listen(&self, conn: &Arc<Connection>, listener: Arc<dyn InvalidationListener>) {
         let Some(client) = self.client.clone() else {
             tracing::warn!(
@@ -108,7 +106,7 @@ struct SubscriptionTask {
     listener: Arc<dyn InvalidationListener>,
 }
 
-/// However it ends, also with its runtime.
+/// However the task ends, also with its runtime.
 impl Drop for SubscriptionTask {
     fn drop(&mut self) {
         self.listener.on_gap();
@@ -132,7 +130,7 @@ impl SubscriptionTask {
         }
     }
 
-    /// Follows one subscription until there may be a gap; notes whether anything is heard.
+    /// Follows one subscription until there may be a gap.
     async fn follow(&self, is_current: &mut bool) -> Result<Infallible, Gap> {
         let mut messages = self.subscribe().await?;
         let mut generation = self.conn.generation();
@@ -151,7 +149,7 @@ impl SubscriptionTask {
                 continue;
             }
             deadline = Instant::now() + silence;
-            // What was announced while there was no connection may have gone to another server.
+            // What was published while there was no connection may have gone to another server.
             let current = self.conn.generation();
             if current != generation {
                 generation = current;
@@ -178,11 +176,11 @@ impl SubscriptionTask {
         in_time.unwrap_or(Err(Gap::Connect(limit)))
     }
 
-    /// Sends the heartbeat, which says when.
+    /// Sends heartbeats; each holds the time at which it was sent.
     async fn beat(&self) -> Infallible {
         loop {
             let now = self.conn.clock().moment().as_nanos();
-            // One that could not be sent does not come round either.
+            // One that could not be sent does not come back either.
             let _ = self
                 .conn
                 .attempt(|mut connection| async move {
@@ -202,11 +200,11 @@ impl SubscriptionTask {
         HEARTBEAT + self.conn.timeout() * HEARTBEAT_TIMEOUTS
     }
 
-    /// Until when a heartbeat that has come round vouches for what was heard.
+    /// Until when a heartbeat that has come back is good.
     fn vouched_for(&self, heartbeat: &Msg) -> Moment {
         let sent = std::str::from_utf8(heartbeat.get_payload_bytes()).ok();
         let sent = sent.and_then(|sent| sent.parse().ok());
-        // Nobody else has a reason to write here.
+        // Nobody else writes to this channel.
         let sent = sent.map_or(Moment::START, Moment::from_nanos);
         sent.plus(self.patience())
     }
@@ -214,7 +212,7 @@ impl SubscriptionTask {
     fn handle(&self, message: &Msg) {
         let changed = match std::str::from_utf8(message.get_payload_bytes()) {
             Ok(key) if key != ALL => Invalidated::Key(key),
-            // What is not a key may stand for any.
+            // A message that is not a key may stand for any.
             _ => Invalidated::All,
         };
         self.listener.on_invalidate(changed);

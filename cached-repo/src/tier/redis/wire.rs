@@ -9,7 +9,7 @@ use crate::{
     protocol::{
         Entry, Timestamp, Version,
         state::{
-            Block, Blocked, Done, Fill, Filled, Found, Lease, Leased, Outcome, Published, Value,
+            Block, Blocked, Done, Fill, Filled, Lease, Leased, Loaded, Outcome, Published, Value,
             Want,
         },
     },
@@ -38,13 +38,13 @@ impl Arguments for Lease {
 impl Arguments for Fill {
     fn push(&self, cmd: &mut Cmd) {
         let nothing = Value::default();
-        let (found, floor, value) = match &self.found {
-            Found::Row { version, value } => ("V", *version, value),
-            Found::Absent(value) => ("A", Version::ZERO, value),
-            Found::Nothing => ("N", Version::ZERO, &nothing),
+        let (kind, floor, value) = match &self.loaded {
+            Loaded::Row { version, value } => ("V", *version, value),
+            Loaded::Absent(value) => ("A", Version::ZERO, value),
+            Loaded::Nothing => ("N", Version::ZERO, &nothing),
         };
         cmd.arg(self.token.as_bytes())
-            .arg(found)
+            .arg(kind)
             .arg(&version(floor));
         push_value(cmd, value);
     }
@@ -64,7 +64,7 @@ impl Arguments for Announced<'_, Block> {
         let request = self.request;
         cmd.arg(request.token.as_bytes())
             .arg(request.block_ms)
-            .arg(request.keep_ms)
+            .arg(request.tombstone_ms)
             .arg(self.channel);
     }
 }
@@ -87,7 +87,7 @@ impl Arguments for Announced<'_, Done> {
             Outcome::Invalidate { floor } => ("I", *floor, None),
         };
         cmd.arg(request.token.as_bytes())
-            .arg(request.keep_ms)
+            .arg(request.tombstone_ms)
             .arg(outcome)
             .arg(&version(number))
             .arg(self.channel);
@@ -171,7 +171,7 @@ impl Answer {
     /// When it is none.
     pub fn blocked(self) -> Result<Blocked, TierError> {
         match self.word.as_str() {
-            "held" => Ok(Blocked::Held),
+            "placed" => Ok(Blocked::Placed),
             "busy" => Ok(Blocked::Busy),
             _ => Err(self.unexpected()),
         }

@@ -3,7 +3,7 @@
 --       'I' invalidate, version or floor (19 digits), channel, and for a put: fresh ms,
 --       cost (4 digits), schema (8 hex digits), ttl ms, payload
 -- Returns {'rolled back' | 'put' | 'superseded' | 'invalidated', now}.
-local token, keep_ms, outcome, version, channel = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
+local token, tombstone_ms, outcome, version, channel = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
 
 local entry = read()
 local own, others, known = nil, {}, ZERO
@@ -43,7 +43,7 @@ if outcome ~= 'I' and known <= version and own and own.token == token and own.de
   return { 'put', now }
 end
 -- Not provably the newest, or a row that is gone: whoever reads next asks the database.
-local floor_until = math.max(entry and entry.floor_until or 0, now + keep_ms)
+local floor_until = math.max(entry and entry.floor_until or 0, now + tombstone_ms)
 if known > version then version = known end
 tombstone(version, floor_until, claims_of(others), math.max(kept, floor_until))
 tell()
