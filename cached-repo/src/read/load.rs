@@ -12,6 +12,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use sea_orm::sea_query::ValueTuple;
 use tokio::time::Instant;
 
 use super::{
@@ -87,6 +88,24 @@ impl Reader {
     /// Whether the cache may be asked for this key: no invalidation of it is queued.
     pub(super) fn trusts(&self, key: &Key) -> bool {
         !self.context.shared.queue.contains(key)
+    }
+
+    /// What the near cache keeps of a row; counted.
+    pub(super) fn find_near(
+        &self,
+        scope: &Scope,
+        policy: &ReadPolicy,
+        id: &ValueTuple,
+        key: &Key,
+    ) -> Option<Option<Row>> {
+        // Trusted before the look: an invalidation that leaves the queue has reached the near cache.
+        if !policy.near || scope.is_transaction() || !self.near.is_on() || !self.trusts(key) {
+            return None;
+        }
+        let row = self.near.get(id)?;
+        self.stats().near_hits.add(1);
+        self.stats().absent_hits.add(u64::from(row.is_none()));
+        Some(row)
     }
 
     /// What the shared tier says of a question.

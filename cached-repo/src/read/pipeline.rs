@@ -92,24 +92,27 @@ impl<'a> Read<'a> {
         }
     }
 
+    /// The row with this primary key.
+    async fn find_by_id(self, id: ValueTuple) -> Answer {
+        let question = Question::row(&self.reader.context.entity, id);
+        if let By::Id(id) = &question.by
+            && let Some(row) = self
+                .reader
+                .find_near(self.scope, &self.policy, id, &question.key)
+        {
+            return Ok(row.into_iter().collect());
+        }
+        self.find(question).await
+    }
+
     /// The rows with these primary keys, in their order; a key may be there several times.
     pub(crate) async fn find_by_ids(self, ids: Vec<ValueTuple>) -> Result<Vec<Rows>, ReadError> {
-        let may_be_near =
-            self.policy.near && !self.scope.is_transaction() && self.reader.near.is_on();
         let entity = &self.reader.context.entity;
         let mut batch = Batch::with_capacity(ids.len());
         let mut order = Vec::with_capacity(ids.len());
         for id in ids {
             let key = entity.row_key(&id);
-            if may_be_near
-                && self.reader.trusts(&key)
-                && let Some(row) = self.reader.near.get(&id)
-            {
-                self.reader.stats().near_hits.add(1);
-                self.reader
-                    .stats()
-                    .absent_hits
-                    .add(u64::from(row.is_none()));
+            if let Some(row) = self.reader.find_near(self.scope, &self.policy, &id, &key) {
                 order.push(Place::Near(row));
                 continue;
             }
@@ -408,7 +411,13 @@ async fn follow(query: &Query, ids: Vec<ValueTuple>) -> Result<Option<Rows>, Rea
 
 /// The rows with these primary keys. Where the pipeline calls itself, its future has a name.
 fn rows_of(read: Read<'_>, ids: Vec<ValueTuple>) -> BoxFuture<'_, Result<Vec<Rows>, ReadError>> {
-    Box::pin(read.find_by_ids(ids))
+    Box::pin(async move {
+        match <[ValueTuple; 1]>::try_from(ids) {
+            // One row needs no batch.
+            Ok([id]) => Ok(vec![read.find_by_id(id).await?]),
+            Err(ids) => read.find_by_ids(ids).await,
+        }
+    })
 }
 
 /// Shares a load with everyone who asks the same; without a `want`, past the cache.
@@ -459,11 +468,8 @@ async fn fly(query: Query, turn: Turn, mut want: Option<Want>, waiters: Waiters<
     };
     let accept = |entry: &Entry| {
         let now = reader.context.shared.tier.now();
-        match reader.judge(question, policy, entry, now) {
-            Seen::Rows(rows, _) => Some(Known::Rows(rows)),
-            Seen::Index(ids, _) => Some(Known::Index(ids)),
-            Seen::Miss(_) | Seen::Unknown => None,
-        }
+        let seen = reader.judge(question, policy, entry, now);
+        matches!(seen, Seen::Rows(..) | Seen::Index(..)).then_some(seen)
     };
     match reader.leases.acquire(&question.key, want, accept).await {
         Acquired::Lease(guard) => {
@@ -472,20 +478,14 @@ async fn fly(query: Query, turn: Turn, mut want: Option<Want>, waiters: Waiters<
             // Everyone has the answer by then.
             let _ = query.load(guard, show).await;
         }
-        Acquired::Known(Known::Rows(rows)) => waiters.resolve(Ok(rows)),
-        Acquired::Known(Known::Index(ids)) => {
+        Acquired::Known(Seen::Rows(rows, _)) => waiters.resolve(Ok(rows)),
+        Acquired::Known(Seen::Index(ids, _)) => {
             let answer = match follow(&query, ids).await.transpose() {
                 Some(answer) => answer,
                 None => query.select().await,
             };
             waiters.resolve(answer);
         }
-        Acquired::Nothing => waiters.resolve(query.select().await),
+        Acquired::Known(_) | Acquired::Nothing => waiters.resolve(query.select().await),
     }
-}
-
-/// What another process has loaded meanwhile.
-enum Known {
-    Rows(Rows),
-    Index(Vec<ValueTuple>),
 }
