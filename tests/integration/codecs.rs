@@ -60,9 +60,12 @@ async fn rows_in_json_can_be_read_in_redis() {
     assert_eq!(stored(&world, 2).await, (b'j', text.into()));
 
     assert_eq!(notes.find_all_by_shelf(7).await.unwrap().len(), 2);
-    let hint = world.key("note:shelf", 7);
-    let hint = eventually("the hint is stored", async || world.entry(&hint).await).await;
-    assert_eq!(hint.payload[5..], *br#"{"primary key":[1,2]}"#);
+    let index_entry = world.key("note:shelf", 7);
+    let index_entry = eventually("the index entry is stored", async || {
+        world.entry(&index_entry).await
+    })
+    .await;
+    assert_eq!(index_entry.payload[5..], *br#"{"primary key":[1,2]}"#);
 }
 
 /// The entry of a note in JSON, with anything in the place of its row, rightly sealed.

@@ -264,6 +264,26 @@ async fn invalidate_all_forgets_one_entity_and_nothing_else(world: World) {
     assert_eq!((warm.source(), warm.value), (Source::Shared, 1));
 }
 
+everywhere!(an_entity_is_listed_and_invalidated_by_its_name);
+/// Goal: a tool that knows only the name of an entity can list it and invalidate it.
+async fn an_entity_is_listed_and_invalidated_by_its_name(world: World) {
+    world.create_table(counter::Entity).await;
+    let db = world.db().await;
+    assert!(db.entities().is_empty(), "no repository was opened");
+    let counters = counter::Repository::new(&db);
+    insert(&counters, 1, 1).await;
+    counters.find_by_id(1).await.unwrap();
+    world.raw("UPDATE counter SET value = 2").await;
+    db.invalidate_entity("no_such_entity").await.unwrap();
+    assert_eq!(find(&counters, 1).await, Some((1, Source::Shared)));
+    db.invalidate_entity("counter").await.unwrap();
+    assert_eq!(find(&counters, 1).await, Some((2, Source::Database)));
+    let entities = db.entities();
+    let (name, stats) = &entities[0];
+    assert_eq!((name.as_str(), entities.len()), ("counter", 1));
+    assert_eq!(*stats, counters.stats());
+}
+
 everywhere!(invalidate_all_reaches_keys_behind_the_longest_names);
 /// Goal: the longest names, and a namespace that needs escaping, leave no room for their whole
 /// prefix in a key of 200 bytes; invalidation still reaches the keys.

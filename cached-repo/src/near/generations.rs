@@ -160,7 +160,7 @@ mod tests {
         assert!(hold.count() > 90, "strangers share a generation rarely");
     }
 
-    /// Goal: after anything may have changed nothing from before holds, whether it was heard at
+    /// Goal: after a gap no earlier stamp is current, whether anything may have changed at
     /// once or only that something was missed.
     #[test]
     fn a_gap_ends_every_stamp_and_nothing_is_stamped_in_it() {
@@ -200,7 +200,7 @@ mod tests {
         assert!(stamps.is_current(stamp, LATER));
     }
 
-    /// Goal: a change that is heard before anything was ever stamped is not lost on someone who is
+    /// Goal: an invalidation that comes before the first stamp is not lost on a reader that is
     /// about to take the first stamp.
     #[test]
     fn a_change_before_the_first_stamp_counts() {

@@ -1,6 +1,6 @@
 //! The text of a cache key.
 //!
-//! `namespace:entity:id`, or `namespace:entity:columns:values` for what rows are found by besides;
+//! `namespace:entity:id`, or `namespace:entity:columns:values` for an index entry;
 //! the columns of a composite key are joined by commas. Every part is percent-encoded down to
 //! letters, digits and `-_.~@`, so that no user value can forge a separator, another key, or the
 //! `{…}` that moves a key to another Cluster slot. A text of more than 200 bytes ends in a 128-bit
@@ -53,10 +53,10 @@ impl Key {
         }
     }
 
-    /// Whether rows are found by what it stands for, and none is kept under it. Of a very long key
+    /// Whether it is the key of an index entry rather than of a row. For a key that was cut to a hash
     /// the answer may be no.
     #[cfg(feature = "redis")]
-    pub(crate) fn is_hint(&self) -> bool {
+    pub(crate) fn is_index(&self) -> bool {
         self.as_str().bytes().filter(|byte| *byte == b':').count() > 2
     }
 
@@ -115,7 +115,7 @@ impl KeySpace {
         key(&self.prefix, id.iter())
     }
 
-    /// The keys of what is found by these columns.
+    /// The keys of the index entries of these columns.
     pub fn lookup<'a>(&self, columns: impl IntoIterator<Item = &'a str>) -> LookupSpace {
         let mut prefix = self.prefix.to_string();
         for (at, column) in columns.into_iter().enumerate() {
@@ -267,13 +267,13 @@ mod tests {
     /// Goal: a row's key is never taken for one under which no row is kept, whatever its value.
     #[cfg(feature = "redis")]
     #[test]
-    fn a_row_is_not_a_hint() {
+    fn the_key_of_a_row_is_not_that_of_an_index_entry() {
         for id in ["a:b:c:d", "", &":".repeat(300)] {
-            assert!(!space().row(id).is_hint());
-            assert!(!KeySpace::new("a:b:c", "d:e").row((id, id)).is_hint());
+            assert!(!space().row(id).is_index());
+            assert!(!KeySpace::new("a:b:c", "d:e").row((id, id)).is_index());
         }
         let by_email = space().lookup(["email"]).key(["ada".into()]);
-        assert!(by_email.is_hint());
+        assert!(by_email.is_index());
     }
 
     #[cfg(feature = "redis")]

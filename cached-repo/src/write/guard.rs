@@ -11,7 +11,7 @@ use super::{
     affected::AffectedKeys,
     block_set::{BlockSet, Refusal},
     invalidate::invalidate_key,
-    outcome::{Sql, Written},
+    outcome::{Effect, Sql, Written},
 };
 use crate::{
     cached::AnyModel,
@@ -227,11 +227,11 @@ fn refused(context: &EntityContext, refusal: Refusal) -> WriteError {
 fn put_of(context: &EntityContext, key: &Key, written: &Written) -> Option<Put> {
     let model = &*written.model;
     let version = context.entity.ops.version(model);
-    let version = version.filter(|_| !written.deleted)?;
+    let version = version.filter(|_| written.effect != Effect::Deleted)?;
     let value = context.seal(key, model, version, &context.policy).ok()?;
     Some(Put {
         version,
-        inserted: written.inserted,
+        inserted: written.effect == Effect::Inserted,
         value,
     })
 }

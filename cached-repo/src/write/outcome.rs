@@ -20,18 +20,29 @@ pub(super) enum Sql {
     Unknown(WriteError),
 }
 
+/// What a statement did to its row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Effect {
+    Inserted,
+    Updated,
+    Deleted,
+}
+
 /// A written row; for a delete, the row as it was.
 pub(super) struct Written {
     pub(super) model: AnyModel,
-    pub(super) inserted: bool,
-    pub(super) deleted: bool,
+    pub(super) effect: Effect,
 }
 
 impl Written {
+    pub(super) fn new(model: AnyModel, effect: Effect) -> Self {
+        Self { model, effect }
+    }
+
     /// The version below which nothing may be stored any more.
     pub(super) fn floor(&self, entity: &Entity) -> Version {
         match entity.ops.version(&*self.model) {
-            Some(version) if self.deleted => version.next(),
+            Some(version) if self.effect == Effect::Deleted => version.next(),
             Some(version) => version,
             None => Version::ZERO,
         }

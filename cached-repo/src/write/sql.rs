@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::{
     guard::WriteGuard,
-    outcome::{Sql, Verb, Written},
+    outcome::{Effect, Sql, Verb, Written},
 };
 use crate::{
     cached::AnyModel,
@@ -87,11 +87,7 @@ impl Statement<'_, '_> {
             .await
         };
         match result {
-            Ok(Some(model)) => Sql::Committed(Written {
-                model,
-                inserted: true,
-                deleted: false,
-            }),
+            Ok(Some(model)) => Sql::Committed(Written::new(model, Effect::Inserted)),
             Ok(None) => Failure::Nothing(DbErr::RecordNotInserted).into_sql(context),
             Err(failure) => failure.into_sql(context),
         }
@@ -142,13 +138,8 @@ impl Statement<'_, '_> {
             }
         };
         match result {
-            Ok(Some(model)) => Sql::Committed(Written {
-                model,
-                inserted: false,
-                deleted: false,
-            }),
-            Ok(None) => contradiction(context, &conn, id, expected).await,
-            Err(failure) if failure.no_row_matched() => {
+            Ok(Some(model)) => Sql::Committed(Written::new(model, Effect::Updated)),
+            Ok(None) | Err(Failure::Nothing(DbErr::RecordNotUpdated)) => {
                 contradiction(context, &conn, id, expected).await
             }
             Err(failure) => failure.into_sql(context),
@@ -187,11 +178,7 @@ impl Statement<'_, '_> {
             model.map_err(Failure::of_statement)
         };
         match deleted {
-            Ok(Some(model)) => Sql::Committed(Written {
-                model,
-                inserted: false,
-                deleted: true,
-            }),
+            Ok(Some(model)) => Sql::Committed(Written::new(model, Effect::Deleted)),
             Ok(None) => contradiction(context, &conn, &id, expected).await,
             Err(failure) => failure.into_sql(context),
         }
@@ -219,11 +206,7 @@ impl Statement<'_, '_> {
             model.map_err(Failure::of_statement)
         };
         match deleted {
-            Ok(Some(model)) => Sql::Committed(Written {
-                model,
-                inserted: false,
-                deleted: true,
-            }),
+            Ok(Some(model)) => Sql::Committed(Written::new(model, Effect::Deleted)),
             Ok(None) => Sql::Contradicted(context.not_found(&entity.row_key(id))),
             Err(failure) => failure.into_sql(context),
         }
@@ -369,10 +352,6 @@ impl Failure {
         } else {
             Self::Unknown(error)
         }
-    }
-
-    fn no_row_matched(&self) -> bool {
-        matches!(self, Self::Nothing(DbErr::RecordNotUpdated))
     }
 
     fn into_sql(self, context: &EntityContext) -> Sql {

@@ -149,7 +149,7 @@ async fn fresh_searches_dropped_anywhere_leave_no_claim(world: World) {
 }
 
 on_both_tiers!(a_write_dropped_anywhere_leaves_no_claim_on_what_its_row_is_found_by);
-/// Goal: the same for writes that claim several keys: they happen or they do not, and no hint stays
+/// Goal: the same for writes that claim several keys: they happen or they do not, and no index entry stays
 /// blocked.
 async fn a_write_dropped_anywhere_leaves_no_claim_on_what_its_row_is_found_by(world: World) {
     let (db, pages) = patient(&world).await;

@@ -86,7 +86,7 @@ async fn a_swap_under_way(tier: Tier) {
     assert_eq!(found.source(), Source::Shared);
     let commit = tokio::spawn(tx.commit());
     world.lock_waiters(1).await;
-    // Both rows and all hints are blocked: the database answers, and nothing is stored.
+    // Both rows and all index entries are blocked: the database answers, and nothing is stored.
     let fills = db.stats().fills;
     is(1, 2).await;
     is(1, 2).await;

@@ -33,7 +33,7 @@ async fn a_list_that_was_read_before_an_insert_is_not_cached_after_it(world: Wor
 }
 
 on_both_tiers!(a_unique_row_that_was_read_before_it_moved_is_not_cached_after_it);
-/// Goal: the same for a unique value: the hint that would lead to the old row is refused; so is the
+/// Goal: the same for a unique value: the index entry that would lead to the old row is refused; so is the
 /// absence of the value that it moves to.
 async fn a_unique_row_that_was_read_before_it_moved_is_not_cached_after_it(world: World) {
     let (db, pages, others) = pages(&world).await;
@@ -63,14 +63,14 @@ async fn a_unique_row_that_was_read_before_it_moved_is_not_cached_after_it(world
     }
 }
 
-on_both_tiers!(a_hint_is_followed_while_its_row_is_updated_away);
-/// Goal: the hint is known, and the reader loads its row; meanwhile the row leaves the value and
+on_both_tiers!(an_index_entry_is_followed_while_its_row_is_updated_away);
+/// Goal: the index entry is known, and the reader loads its row; meanwhile the row leaves the value and
 /// another takes it. What the reader loaded is no answer to anyone after it.
-async fn a_hint_is_followed_while_its_row_is_updated_away(world: World) {
+async fn an_index_entry_is_followed_while_its_row_is_updated_away(world: World) {
     let (db, pages, others) = pages(&world).await;
     let text = unique("page");
     let page = pages.insert(new_page(1, 1, &text)).await.unwrap();
-    // The hint is stored and its row is not: a search stores only what it finds by.
+    // The index entry is stored and its row is not: a search stores only what it finds by.
     pages.invalidate(1).await.unwrap();
     assert_eq!(slug(&pages, 1).await, Some(1));
     settled(&db).await;

@@ -120,10 +120,10 @@ async fn without_negative_caching_every_absence_is_asked_for(world: World) {
     assert_eq!(world.statements.verbs(), [""; 0]);
 }
 
-everywhere!(a_hint_to_a_deleted_row_is_followed_once);
-/// Goal: a hint leads to a row that is gone: nothing is found, it is counted, and the next search
+everywhere!(an_index_entry_to_a_deleted_row_is_followed_once);
+/// Goal: an index entry leads to a row that is gone: nothing is found, it is counted, and the next search
 /// knows without SQL.
-async fn a_hint_to_a_deleted_row_is_followed_once(world: World) {
+async fn an_index_entry_to_a_deleted_row_is_followed_once(world: World) {
     let (db, members) = members(&world).await;
     let mut ada = new_member("ada", 1, 1);
     ada.badge = Set(Some(7));
@@ -142,9 +142,9 @@ async fn a_hint_to_a_deleted_row_is_followed_once(world: World) {
     assert_eq!(members.stats().index_outdated, 1);
 }
 
-everywhere!(a_hint_to_a_row_with_another_value_is_followed_once);
+everywhere!(an_index_entry_to_a_row_with_another_value_is_followed_once);
 /// Goal: the same where the row is still there and has another value.
-async fn a_hint_to_a_row_with_another_value_is_followed_once(world: World) {
+async fn an_index_entry_to_a_row_with_another_value_is_followed_once(world: World) {
     let (db, members) = members(&world).await;
     let mut ada = new_member("ada", 1, 1);
     ada.badge = Set(Some(7));

@@ -124,7 +124,7 @@ macro_rules! is_cached {
 }
 
 everywhere!(with_a_normalizer_every_spelling_finds_the_row);
-/// Goal: `normalize` gives one hint to all that the database calls equal: rows, absences and lists
+/// Goal: `normalize` gives one index entry to all that the database calls equal: rows, absences and lists
 /// are cached, and end whatever the spelling of the write.
 async fn with_a_normalizer_every_spelling_finds_the_row(world: World) {
     create(&world, "folded_nick").await;

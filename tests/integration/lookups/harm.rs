@@ -1,4 +1,4 @@
-//! Hints that are not what they should be, and a cache that fails: a miss that is counted, and the
+//! Index entries that are not what they should be, and a cache that fails: a miss that is counted, and the
 //! right rows.
 
 use std::time::Duration;
@@ -74,7 +74,7 @@ impl Scene {
         }
     }
 
-    /// The hints are followed without SQL.
+    /// The index entries are followed without SQL.
     async fn is_warm(&self, harm: &str) {
         eventually(harm, async || {
             let _ = self.world.statements.take();
@@ -100,7 +100,7 @@ impl Scene {
     }
 }
 
-/// Does each harm to the hint of badge 1, and to the list of team 1.
+/// Does each harm to the index entry of badge 1, and to the list of team 1.
 async fn every_harm(backend: Backend) {
     let mut scene = Scene::new(backend).await;
     let badge = scene.world.key("member", "badge:1");
@@ -122,7 +122,7 @@ async fn every_harm(backend: Backend) {
             ("garbage", Some(b"hello".to_vec())),
             ("nothing but an empty text", Some(Vec::new())),
             ("a list of Redis's", None),
-            ("the hint of another value", Some(other)),
+            ("the index entry of another value", Some(other)),
             ("a row", Some(row)),
             ("one bit", Some(flipped)),
             ("an absence's kind", Some(absent)),
@@ -139,26 +139,26 @@ async fn every_harm(backend: Backend) {
 
 #[tokio::test]
 /// Goal: see above, over PostgreSQL.
-async fn a_harmed_hint_is_a_miss_on_postgres() {
+async fn a_harmed_index_entry_is_a_miss_on_postgres() {
     every_harm(Backend::Postgres).await;
 }
 
 #[tokio::test]
 /// Goal: see above, over MariaDB.
-async fn a_harmed_hint_is_a_miss_on_mariadb() {
+async fn a_harmed_index_entry_is_a_miss_on_mariadb() {
     every_harm(Backend::MariaDb).await;
 }
 
 #[tokio::test]
 /// Goal: see above, over SQLite.
-async fn a_harmed_hint_is_a_miss_on_sqlite() {
+async fn a_harmed_index_entry_is_a_miss_on_sqlite() {
     every_harm(Backend::Sqlite).await;
 }
 
 #[tokio::test]
-/// Goal: a deploy changes the struct: hints of the other shape are misses, counted as such, and
+/// Goal: a deploy changes the struct: index entries of the other shape are misses, counted as such, and
 /// replaced.
-async fn a_hint_of_another_shape_is_a_miss() {
+async fn an_index_entry_of_another_shape_is_a_miss() {
     use cached_repo_tests::entities::lookups::member_before as before;
     let scene = Scene::new(Backend::Sqlite).await;
     let old = before::Repository::new(&scene.world.db().await);

@@ -216,7 +216,7 @@ async fn a_writer_moves_rows_between_lists(world: World) {
 }
 
 everywhere!(a_list_that_rows_have_left_is_loaded_once);
-/// Goal: a hint that holds too much costs one SELECT, not one for each search or each row that has
+/// Goal: an index entry that holds too much costs one SELECT, not one for each search or each row that has
 /// left: what is gone or moved is forgotten.
 async fn a_list_that_rows_have_left_is_loaded_once(world: World) {
     let (db, members) = members(&world).await;

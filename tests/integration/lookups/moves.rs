@@ -32,7 +32,7 @@ async fn a_value_that_an_update_moves_is_found_where_it_is(world: World) {
 }
 
 everywhere!(a_value_that_a_saved_row_takes_over_is_found_there);
-/// Goal: the same by `save`, which writes every column, and without a look in between: the hint
+/// Goal: the same by `save`, which writes every column, and without a look in between: the index entry
 /// that was cached leads to the row that has left the value.
 async fn a_value_that_a_saved_row_takes_over_is_found_there(world: World) {
     let (_db, members) = members(&world).await;

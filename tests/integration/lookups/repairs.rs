@@ -126,9 +126,9 @@ async fn a_fresh_search_is_not_followed_by_older_rows(world: World) {
     assert_eq!(members.find_by_seat(3, 5).await.unwrap().unwrap().id, ada);
 }
 
-everywhere!(a_fresh_search_ends_an_absence_and_a_hint);
+everywhere!(a_fresh_search_ends_an_absence_and_an_index_entry);
 /// Goal: `fresh()` by a value that is known to be absent, and by one whose row has left.
-async fn a_fresh_search_ends_an_absence_and_a_hint(world: World) {
+async fn a_fresh_search_ends_an_absence_and_an_index_entry(world: World) {
     let (_db, members, ada, _) = known(&world).await;
     world.raw(MOVE_ADA).await;
     assert_eq!(members.fresh().find_by_email("ada").await.unwrap(), None);
@@ -194,9 +194,9 @@ async fn a_transactions_own_statements_are_found_after_its_commit(world: World) 
     assert_eq!(team(&members, 1).await, [""; 0]);
 }
 
-everywhere!(invalidating_all_ends_every_hint);
-/// Goal: `invalidate_all` forgets hints, lists and absences with the rows.
-async fn invalidating_all_ends_every_hint(world: World) {
+everywhere!(invalidating_all_ends_every_index_entry);
+/// Goal: `invalidate_all` forgets index entries, lists and absences with the rows.
+async fn invalidating_all_ends_every_index_entry(world: World) {
     let (_db, members, ada, _) = known(&world).await;
     world.raw(MOVE_ADA).await;
     members.invalidate_all().await.unwrap();
@@ -217,7 +217,7 @@ async fn a_database_that_cannot_say_what_a_row_is_found_by_costs_the_entity(worl
 }
 
 everywhere!(a_transaction_that_cannot_say_what_a_row_is_found_by_is_rolled_back);
-/// Goal: the same before a COMMIT: rolled back rather than committed with wrong hints.
+/// Goal: the same before a COMMIT: rolled back rather than committed with wrong index entries.
 async fn a_transaction_that_cannot_say_what_a_row_is_found_by_is_rolled_back(world: World) {
     let (db, members, ada, bob) = known(&world).await;
     let tx = db.begin().await.unwrap();

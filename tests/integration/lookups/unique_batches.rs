@@ -74,7 +74,7 @@ async fn many_numbers_and_pairs_are_one_statement_and_then_none(world: World) {
 }
 
 everywhere!(many_emails_follow_what_was_written);
-/// Goal: hints to rows that have moved, gone or come, all in one search.
+/// Goal: index entries to rows that have moved, gone or come, all in one search.
 async fn many_emails_follow_what_was_written(world: World) {
     let (_db, members) = filled(&world).await;
     for _ in 0..2 {
@@ -106,7 +106,7 @@ async fn many_emails_follow_what_was_written(world: World) {
 }
 
 everywhere!(many_emails_are_found_fresh_and_inside_a_transaction);
-/// Goal: `fresh()` sees raw SQL and repairs the hints; a transaction sees its own writes.
+/// Goal: `fresh()` sees raw SQL and repairs the index entries; a transaction sees its own writes.
 async fn many_emails_are_found_fresh_and_inside_a_transaction(world: World) {
     let (db, members) = filled(&world).await;
     for _ in 0..2 {

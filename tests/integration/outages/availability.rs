@@ -72,7 +72,7 @@ outage! {
 
 outage! {
     /// Goal: a Redis that stops answering: each read costs one time-out and a SELECT, after a few
-    /// the lane stops trying, and it is back soon after Redis is.
+    /// the connection stops trying, and it is back soon after Redis is.
     async fn a_paused_redis_costs_a_few_time_outs_and_then_nothing() {
         let mut redis = Redis::start().unwrap();
         let world = on(&redis).await;

@@ -83,10 +83,10 @@ async fn is_cached(notes: &note::Repository, id: i64, text: &str) {
     .await;
 }
 
-/// Reads until the lane has given up, so that what follows is not even sent.
+/// Reads until the connection has given up, so that what follows is not even sent.
 async fn until_given_up(db: &CachedDb) {
     let notes = note::Repository::new(db);
-    eventually("the lane has given up", async || {
+    eventually("the connection has given up", async || {
         let _ = notes.find_by_id(i64::MAX).await.unwrap();
         (db.connection_stats().unavailable > 0).then_some(())
     })

@@ -53,7 +53,7 @@ async fn are_found(members: &member::Repository, ids: &[i64]) {
         let many = members.find_by_ids(ids.iter().copied()).await.unwrap();
         assert!(many.iter().flatten().map(|row| &row.id).eq(ids));
     };
-    // Each search is at most two operations that time out, until the lane gives up.
+    // Each search is at most two operations that time out, until the connection gives up.
     tokio::time::timeout(READ_LIMIT * 5, search)
         .await
         .expect("searches took longer than their time-outs");
@@ -104,9 +104,9 @@ outage! {
 }
 
 outage! {
-    /// Goal: with `refuse`, an insert whose hints cannot be blocked is not made, also where the
+    /// Goal: with `refuse`, an insert whose index entries cannot be blocked is not made, also where the
     /// database makes one of its values.
-    async fn a_write_whose_hints_cannot_be_blocked_is_refused() {
+    async fn a_write_whose_index_entries_cannot_be_blocked_is_refused() {
         let mut redis = Redis::start().unwrap();
         let (world, _, members, ids) = known(&redis).await;
         let strict = world

@@ -1,7 +1,7 @@
 //! One row, an index key that may list it, and everyone who searches and writes.
 //!
-//! Both entries are handled by the shipped state machine. A search follows the hint to the row,
-//! through the row's own entry, and drops a row that does not match; without a hint it asks the
+//! Both entries are handled by the shipped state machine. A search follows the index entry to the row,
+//! through the row's own entry, and drops a row that does not match; without an index entry it asks the
 //! database under a lease of the index key. A write blocks the index key of the row's *new* value
 //! only, beside the row. What is checked: a search that finishes has returned what the database
 //! held at some moment between the newest state known when it began and now; so it returns no row
@@ -69,7 +69,7 @@ struct Row {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Entry {
     Row,
-    Hint,
+    IndexEntry,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -77,20 +77,20 @@ enum Writer {
     /// Blocks what it touches, one key at a time.
     Blocking {
         row: bool,
-        hint: bool,
+        index_entry: bool,
     },
     Committed {
         state: u8,
         publish: Publish,
         /// What is still to be told.
         row: bool,
-        hint: bool,
+        index_entry: bool,
         acknowledged: bool,
     },
     Failed {
         publish: Publish,
         row: bool,
-        hint: bool,
+        index_entry: bool,
     },
     Ended,
 }
@@ -98,8 +98,8 @@ enum Writer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Reader {
     Waiting,
-    /// Got no hint.
-    HintMissed {
+    /// Got no index entry.
+    IndexEntryMissed {
         floor: u8,
     },
     Searching {
@@ -110,7 +110,7 @@ enum Reader {
     FillingHint {
         listed: bool,
     },
-    /// Follows a hint to the row.
+    /// Follows an index entry to the row.
     Following {
         floor: u8,
     },
@@ -151,7 +151,7 @@ pub(crate) struct World {
     case: &'static Case,
     mutation: Mutation,
     row_cell: Cell,
-    hint_cell: Cell,
+    index_entry_cell: Cell,
     row: Row,
     /// The row's value in each committed state.
     values: [Option<u8>; MOST_STATES],
@@ -164,7 +164,13 @@ pub(crate) struct World {
 
 impl std::hash::Hash for World {
     fn hash<H: std::hash::Hasher>(&self, hasher: &mut H) {
-        (&self.row_cell, &self.hint_cell, &self.row, &self.values).hash(hasher);
+        (
+            &self.row_cell,
+            &self.index_entry_cell,
+            &self.row,
+            &self.values,
+        )
+            .hash(hasher);
         (&self.writers, &self.readers).hash(hasher);
         (&self.faults, self.known, self.violation).hash(hasher);
     }
@@ -181,7 +187,7 @@ impl World {
             case,
             mutation,
             row_cell: None,
-            hint_cell: None,
+            index_entry_cell: None,
             row,
             values: [None; MOST_STATES],
             writers: Vec::new(),
@@ -196,9 +202,9 @@ impl World {
         // What the cache knows is filled in as readers do.
         let lease = lease(reader_token(9));
         let listed = case.start == Some(SOUGHT);
-        Mutation::None.lease(&mut world.hint_cell, NOW, &lease);
-        let fill = world.hint(9, listed);
-        Mutation::None.fill(&mut world.hint_cell, NOW, fill);
+        Mutation::None.lease(&mut world.index_entry_cell, NOW, &lease);
+        let fill = world.index_entry(9, listed);
+        Mutation::None.fill(&mut world.index_entry_cell, NOW, fill);
         Mutation::None.lease(&mut world.row_cell, NOW, &lease);
         let fill = row_fill(9, row);
         Mutation::None.fill(&mut world.row_cell, NOW, fill);
@@ -206,20 +212,21 @@ impl World {
     }
 
     /// Whether a write touches the index key that is searched for.
-    fn touches_hint(job: Job) -> bool {
+    fn touches_index_entry(job: Job) -> bool {
         !matches!(job, Job::MoveOut | Job::Delete)
     }
 
     fn before_its_blocks(&self, job: Job) -> Writer {
         let blocks = job != Job::RawMoveIn;
-        let hint = Self::touches_hint(job) && self.mutation != Mutation::HintNotBlocked;
+        let index_entry =
+            Self::touches_index_entry(job) && self.mutation != Mutation::IndexEntryNotBlocked;
         Writer::Blocking {
             row: blocks,
-            hint: blocks && hint,
+            index_entry: blocks && index_entry,
         }
     }
 
-    fn hint(&self, reader: usize, listed: bool) -> Fill {
+    fn index_entry(&self, reader: usize, listed: bool) -> Fill {
         let found = match listed {
             true => Loaded::Row {
                 version: Version::ZERO,
@@ -236,7 +243,7 @@ impl World {
     fn cell(&mut self, entry: Entry) -> &mut Cell {
         match entry {
             Entry::Row => &mut self.row_cell,
-            Entry::Hint => &mut self.hint_cell,
+            Entry::IndexEntry => &mut self.index_entry_cell,
         }
     }
 
@@ -261,33 +268,36 @@ impl World {
         }
     }
 
-    /// What is known of the row ends a search that follows a hint.
+    /// What is known of the row ends a search that follows an index entry.
     fn followed(&mut self, state: u8, floor: u8) {
         let matches = self.values[usize::from(state)] == Some(SOUGHT);
-        if matches || self.mutation == Mutation::HintBelieved {
+        if matches || self.mutation == Mutation::IndexEntryBelieved {
             self.found(state, floor);
         } else {
             self.found_nothing(floor);
         }
     }
 
-    fn look_at_hint(&mut self, reader: usize) {
+    fn look_at_index_entry(&mut self, reader: usize) {
         let floor = self.known;
-        let listed = self.hint_cell.as_ref().and_then(|held| serve(&held.entry));
+        let listed = self
+            .index_entry_cell
+            .as_ref()
+            .and_then(|held| serve(&held.entry));
         self.readers[reader] = match listed {
             Some(0) => {
                 self.found_nothing(floor);
                 Reader::Ended
             }
             Some(_) => Reader::Following { floor },
-            None => Reader::HintMissed { floor },
+            None => Reader::IndexEntryMissed { floor },
         };
     }
 
-    fn lease_hint(&mut self, reader: usize, floor: u8) {
+    fn lease_index_entry(&mut self, reader: usize, floor: u8) {
         let mutation = self.mutation;
         let request = lease(reader_token(reader));
-        self.readers[reader] = match mutation.lease(&mut self.hint_cell, NOW, &request) {
+        self.readers[reader] = match mutation.lease(&mut self.index_entry_cell, NOW, &request) {
             Leased::Granted => Reader::Searching {
                 floor,
                 leased: true,
@@ -356,10 +366,10 @@ impl World {
         if mutation.block(self.cell(entry), NOW, &request) != Blocked::Placed {
             return;
         }
-        if let Writer::Blocking { row, hint } = &mut self.writers[writer] {
+        if let Writer::Blocking { row, index_entry } = &mut self.writers[writer] {
             match entry {
                 Entry::Row => *row = false,
-                Entry::Hint => *hint = false,
+                Entry::IndexEntry => *index_entry = false,
             }
         }
     }
@@ -368,7 +378,7 @@ impl World {
         let job = self.case.writers[writer];
         let state = self.row.state + 1;
         let exists = self.row.value.is_some();
-        let hint = Self::touches_hint(job);
+        let index_entry = Self::touches_index_entry(job);
         let put = |version, inserted| Publish::Put {
             version,
             state,
@@ -406,7 +416,7 @@ impl World {
                 self.writers[writer] = Writer::Failed {
                     publish,
                     row: true,
-                    hint,
+                    index_entry,
                 };
                 return;
             }
@@ -421,7 +431,7 @@ impl World {
             state,
             publish,
             row: true,
-            hint,
+            index_entry,
             acknowledged: false,
         };
     }
@@ -429,20 +439,27 @@ impl World {
     fn done(&mut self, writer: usize, entry: Entry) {
         let rolled_back = matches!(self.writers[writer], Writer::Failed { .. });
         let (Writer::Committed {
-            publish, row, hint, ..
+            publish,
+            row,
+            index_entry,
+            ..
         }
-        | Writer::Failed { publish, row, hint }) = &mut self.writers[writer]
+        | Writer::Failed {
+            publish,
+            row,
+            index_entry,
+        }) = &mut self.writers[writer]
         else {
             return;
         };
         match entry {
             Entry::Row => *row = false,
-            Entry::Hint => *hint = false,
+            Entry::IndexEntry => *index_entry = false,
         }
         let publish = match entry {
             Entry::Row => *publish,
-            Entry::Hint if rolled_back => Publish::RolledBack,
-            Entry::Hint => Publish::Invalidate { floor: 0 },
+            Entry::IndexEntry if rolled_back => Publish::RolledBack,
+            Entry::IndexEntry => Publish::Invalidate { floor: 0 },
         };
         let request = Done {
             token: writer_token(writer),
@@ -459,7 +476,7 @@ impl World {
             Writer::Committed {
                 state,
                 row: false,
-                hint: false,
+                index_entry: false,
                 ..
             } => {
                 self.known = self.known.max(state);
@@ -467,7 +484,7 @@ impl World {
             }
             Writer::Failed {
                 row: false,
-                hint: false,
+                index_entry: false,
                 ..
             } => self.writers[writer] = Writer::Ended,
             _ => {}
@@ -478,15 +495,15 @@ impl World {
         match self.writers[at] {
             Writer::Blocking {
                 row: false,
-                hint: false,
+                index_entry: false,
             } => steps.push(Step::Commit(at)),
-            Writer::Blocking { row, hint } => {
+            Writer::Blocking { row, index_entry } => {
                 steps.extend(row.then_some(Step::Block(at, Entry::Row)));
-                steps.extend(hint.then_some(Step::Block(at, Entry::Hint)));
+                steps.extend(index_entry.then_some(Step::Block(at, Entry::IndexEntry)));
             }
             Writer::Committed {
                 row,
-                hint,
+                index_entry,
                 acknowledged,
                 ..
             } => {
@@ -495,11 +512,13 @@ impl World {
                     steps.push(Step::Acknowledge(at));
                 }
                 steps.extend(row.then_some(Step::Done(at, Entry::Row)));
-                steps.extend(hint.then_some(Step::Done(at, Entry::Hint)));
+                steps.extend(index_entry.then_some(Step::Done(at, Entry::IndexEntry)));
             }
-            Writer::Failed { row, hint, .. } => {
+            Writer::Failed {
+                row, index_entry, ..
+            } => {
                 steps.extend(row.then_some(Step::Done(at, Entry::Row)));
-                steps.extend(hint.then_some(Step::Done(at, Entry::Hint)));
+                steps.extend(index_entry.then_some(Step::Done(at, Entry::IndexEntry)));
             }
             Writer::Ended => {}
         }
@@ -508,7 +527,7 @@ impl World {
     fn step_of_reader(&self, at: usize) -> Option<Step> {
         match self.readers[at] {
             Reader::Waiting => Some(Step::LookAtHint(at)),
-            Reader::HintMissed { .. } => Some(Step::LeaseHint(at)),
+            Reader::IndexEntryMissed { .. } => Some(Step::LeaseHint(at)),
             Reader::Searching { .. } => Some(Step::Search(at)),
             Reader::FillingHint { .. } => Some(Step::FillHint(at)),
             Reader::Following { .. } => Some(Step::LookAtRow(at)),
@@ -521,13 +540,13 @@ impl World {
 
     fn take_reader(&mut self, at: usize) {
         match self.readers[at] {
-            Reader::Waiting => self.look_at_hint(at),
-            Reader::HintMissed { floor } => self.lease_hint(at, floor),
+            Reader::Waiting => self.look_at_index_entry(at),
+            Reader::IndexEntryMissed { floor } => self.lease_index_entry(at, floor),
             Reader::Searching { floor, leased } => self.search(at, floor, leased),
             Reader::FillingHint { listed } => {
-                let fill = self.hint(at, listed);
+                let fill = self.index_entry(at, listed);
                 let mutation = self.mutation;
-                let _: Filled = mutation.fill(&mut self.hint_cell, NOW, fill);
+                let _: Filled = mutation.fill(&mut self.index_entry_cell, NOW, fill);
                 self.readers[at] = Reader::Ended;
             }
             Reader::Following { floor } => self.look_at_row(at, floor),
@@ -591,7 +610,11 @@ impl System for World {
             steps.push(Step::ShortPause);
         }
         if self.faults.evictions > 0 {
-            steps.extend(self.hint_cell.as_ref().map(|_| Step::Evict(Entry::Hint)));
+            steps.extend(
+                self.index_entry_cell
+                    .as_ref()
+                    .map(|_| Step::Evict(Entry::IndexEntry)),
+            );
             steps.extend(self.row_cell.as_ref().map(|_| Step::Evict(Entry::Row)));
         }
         steps
@@ -624,7 +647,7 @@ impl System for World {
             Step::ShortPause => {
                 self.faults.short_pauses -= 1;
                 age(&mut self.row_cell, SHORT_MS);
-                age(&mut self.hint_cell, SHORT_MS);
+                age(&mut self.index_entry_cell, SHORT_MS);
                 // No COMMIT is sent after a block may have lapsed.
                 for (at, job) in self.case.writers.iter().enumerate() {
                     let writer = self.writers[at];
@@ -659,8 +682,8 @@ impl fmt::Display for World {
         };
         write!(
             f,
-            "hint: {}; row: {}; database: state {} value {:?}; known {}",
-            held(&self.hint_cell),
+            "index entry: {}; row: {}; database: state {} value {:?}; known {}",
+            held(&self.index_entry_cell),
             held(&self.row_cell),
             self.row.state,
             self.row.value,

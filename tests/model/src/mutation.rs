@@ -28,8 +28,8 @@ pub(crate) enum Mutation {
     LapsedBlockKeepsValue,
     DeleteCachesAbsent,
     InvalidateLeavesOthers,
-    HintNotBlocked,
-    HintBelieved,
+    IndexEntryNotBlocked,
+    IndexEntryBelieved,
     NearStampedLate,
     NearKeptUnchecked,
     NearKeptAfterRefusedFill,
@@ -90,10 +90,13 @@ impl Mutation {
             "an invalidation from outside that lets the writes in flight put",
         ),
         (
-            Self::HintNotBlocked,
+            Self::IndexEntryNotBlocked,
             "a write that invalidates the index key of its new value without blocking it",
         ),
-        (Self::HintBelieved, "a hint that is believed, not verified"),
+        (
+            Self::IndexEntryBelieved,
+            "an index entry that is believed, not verified",
+        ),
         (
             Self::NearStampedLate,
             "near: a stamp that is taken after the tier has answered",
@@ -132,7 +135,7 @@ impl Mutation {
     /// Whose cases it is to be seen in.
     pub(crate) fn concern(self) -> Concern {
         match self {
-            Self::HintNotBlocked | Self::HintBelieved => Concern::Index,
+            Self::IndexEntryNotBlocked | Self::IndexEntryBelieved => Concern::Index,
             Self::NearStampedLate
             | Self::NearKeptUnchecked
             | Self::NearKeptAfterRefusedFill

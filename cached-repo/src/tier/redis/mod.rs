@@ -99,7 +99,7 @@ impl RedisTier {
 
     /// Where changes of this key are announced; nowhere if nobody keeps it near.
     fn channel_of(&self, key: &Key) -> &str {
-        if key.is_hint() {
+        if key.is_index() {
             ""
         } else {
             self.conn.channel()
@@ -200,7 +200,7 @@ impl Tier for RedisTier {
 
     fn announce<'a>(&'a self, key: &'a Key) -> Reply<'a, ()> {
         Box::pin(async move {
-            if key.is_hint() {
+            if key.is_index() {
                 return Ok(());
             }
             self.tell(key.as_str()).await

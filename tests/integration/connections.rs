@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// Declares a test in which nothing may hang.
-macro_rules! lanes {
+macro_rules! connections {
     ($(#[$doc:meta])* async fn $name:ident() $body:block) => {
         $(#[$doc])*
         #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -97,7 +97,7 @@ async fn reset_calls(world: &World) {
     let () = reset.query_async(&mut world.redis().await).await.unwrap();
 }
 
-lanes! {
+connections! {
     /// Goal: with many readers, far fewer commands reach Redis than rows are read.
     async fn concurrent_finds_share_commands() {
         const ROWS: i64 = 200;
@@ -127,7 +127,7 @@ lanes! {
     }
 }
 
-lanes! {
+connections! {
     async fn a_lone_find_is_one_get() {
         let redis = Redis::start().unwrap();
         let world = World::on_redis(Backend::Sqlite, redis.url()).await;
@@ -142,7 +142,7 @@ lanes! {
     }
 }
 
-lanes! {
+connections! {
     /// Goal: to `MGET` a value of another type is nil. Whoever asks together with others for such
     /// a key gets its row from the database, and the others theirs from the cache.
     async fn a_key_of_a_wrong_type_harms_nobody_else() {
@@ -163,7 +163,7 @@ lanes! {
     }
 }
 
-lanes! {
+connections! {
     /// Goal: a queue that is full costs a SELECT, and no time-out.
     async fn a_read_that_finds_the_queue_full_asks_the_database_at_once() {
         const ROWS: i64 = 200;
@@ -207,7 +207,7 @@ async fn warm_one(notes: &note::Repository, id: i64) {
     .await;
 }
 
-lanes! {
+connections! {
     /// Goal: whoever reads when Redis dies gets the row, and promptly.
     async fn finds_under_way_when_redis_dies_are_answered_by_the_database() {
         let mut redis = Redis::start().unwrap();
@@ -267,7 +267,7 @@ async fn without_redis(
     db
 }
 
-lanes! {
+connections! {
     /// Goal: without a cache, a thousand readers of a thousand rows do not all ask the database at
     /// once, and all of them get their row.
     async fn a_dead_cache_does_not_stampede_the_database() {
@@ -305,7 +305,7 @@ lanes! {
     }
 }
 
-lanes! {
+connections! {
     /// Goal: a load that waits too long for its turn fails, and says of what; a transaction, which
     /// holds a connection that others may wait for, does not wait at all.
     async fn a_load_waits_for_its_turn_only_so_long_and_a_transaction_not_at_all() {
