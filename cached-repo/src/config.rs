@@ -12,7 +12,7 @@ use crate::{entity::EntityOptions, error::ConfigError, policy::OnCacheFailure};
 /// The settings of a [`CachedDb`](crate::CachedDb).
 ///
 /// Deserializes from TOML, JSON or environment variables (through the `config` crate, say);
-/// durations are written as in `"10m"`, `"1h 30m"` or `"250ms"`. What is left out has its default.
+/// durations are written as in `"10m"`, `"1h 30m"` or `"250ms"`. A setting that is left out has its default.
 ///
 /// ```
 /// let config: cached_repo::Config = toml::from_str(
@@ -85,7 +85,7 @@ pub struct Config {
     /// Default: 2 seconds.
     #[serde(with = "humantime_serde")]
     pub load_queue_timeout: Duration,
-    /// What a write does when the cache cannot be told of it. Default: [`OnCacheFailure::Proceed`].
+    /// What a write does when the cache does not answer. Default: [`OnCacheFailure::Proceed`].
     pub on_cache_failure: OnCacheFailure,
     /// The share of hits in the shared tier, rows and known absences, that the auditor compares with
     /// the database in the background: `0.01` is one in a hundred, `1.0` all of them. Each costs a
@@ -97,7 +97,7 @@ pub struct Config {
     /// How many invalidations are remembered while the cache is down; beyond it, whole entities
     /// are distrusted. Default: 100,000.
     pub pending_capacity: usize,
-    /// How many rows of one search by an index are kept; longer lists are served from the database.
+    /// How many rows of one lookup by an index are kept; longer lists are served from the database.
     /// `#[cached(index(max_rows = 100))]` says otherwise for one index. Default: 1,000.
     pub index_max_rows: usize,
     /// Whether entities with `#[cached(near)]` have a near cache (L1): rows in this process, ready
@@ -149,7 +149,7 @@ impl Default for Config {
     }
 }
 
-/// Says whether there are Redis settings, and not what they are: a URL may hold a password.
+/// Shows whether there are Redis settings, not their values: a URL may hold a password.
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut config = f.debug_struct("Config");

@@ -96,8 +96,7 @@ impl CachedDb {
         listed.collect()
     }
 
-    /// Tells the cache that any row of the entity with this name may have been written past the
-    /// library, as [`Repository::invalidate_all`](crate::Repository::invalidate_all) does. Without
+    /// Invalidates every row of the entity with this name, as [`Repository::invalidate_all`](crate::Repository::invalidate_all) does. Without
     /// a repository of such an entity there is nothing to invalidate; see
     /// [`entities`](Self::entities).
     ///
@@ -292,7 +291,7 @@ impl CachedDbBuilder {
         self
     }
 
-    /// Leaves a part of the protocol out, for checkers that must see what is then missing.
+    /// Leaves a part of the protocol out, for checkers that must notice it.
     #[cfg(feature = "tamper")]
     #[doc(hidden)]
     pub fn tampered(mut self, tamper: Tamper) -> Self {

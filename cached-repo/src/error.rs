@@ -41,7 +41,7 @@ pub enum ReadError {
 #[non_exhaustive]
 pub enum WriteError {
     /// Someone else wrote the row first. Nothing was written; the cache was repaired, so reading
-    /// the row again shows what they wrote.
+    /// the row again shows the new state.
     #[error(
         "`{entity}` {id} has version {found}, not {expected}: someone wrote it first; \
          read it again and repeat the change, or use `update_with`"
@@ -78,14 +78,14 @@ pub enum WriteError {
         /// The entity's name.
         entity: String,
     },
-    /// The cache cannot be told of the write, and the policy is to refuse. Nothing was written.
+    /// The cache does not answer, and the policy is to refuse. Nothing was written.
     #[error("the cache is unavailable and `on_cache_failure` is `refuse`; nothing was written")]
     CacheUnavailable {
         /// What the cache said.
         source: TierError,
     },
     /// More writes are in flight on this row than the cache can keep track of, or have been for half
-    /// of [`Config::block_ttl`](crate::Config::block_ttl) on one of the values it is found by. Nothing was
+    /// of [`Config::block_ttl`](crate::Config::block_ttl) on one of its index entries. Nothing was
     /// written.
     #[error("too many writes are in flight on `{entity}` {id}; try again")]
     Contended {
@@ -142,11 +142,11 @@ impl WriteError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CacheError {
-    /// The cache cannot be told now. An invalidation is remembered and replayed, and until then
+    /// The cache does not answer. An invalidation is queued and replayed, and until then
     /// this process reads the rows in question from the database.
     #[error("the cache is unavailable: {0}")]
     Unavailable(#[from] TierError),
-    /// What the row is found by now could not be read from the database. The whole entity was
+    /// The row could not be read from the database to find its index entries. The whole entity was
     /// invalidated instead.
     #[error("reading the row to invalidate failed, so its whole entity was invalidated: {source}")]
     Database {
@@ -171,7 +171,7 @@ pub enum CommitError {
     /// back, or is when the nested one ends.
     #[error("rolled back: {source}")]
     RolledBack {
-        /// What stands in the way.
+        /// The reason.
         source: DbErr,
     },
     /// The database refused the COMMIT: a deferred constraint, a serialization failure. It was
@@ -184,7 +184,7 @@ pub enum CommitError {
     /// It has ended already. Nothing was written.
     #[error("the transaction has already ended")]
     Ended,
-    /// The cache cannot be told, and the policy is to refuse. It was rolled back.
+    /// The cache does not answer, and the policy is to refuse. It was rolled back.
     #[error("the cache is unavailable and `on_cache_failure` is `refuse`; rolled back")]
     CacheUnavailable {
         /// What the cache said.
@@ -197,9 +197,9 @@ pub enum CommitError {
         /// The key.
         key: String,
     },
-    /// Telling the cache took so long that the row's protection might have lapsed. It was rolled
+    /// Blocking the keys took so long that a block might have lapsed. It was rolled
     /// back; try again.
-    #[error("telling the cache took longer than `block_ttl` allows; rolled back, try again")]
+    #[error("blocking the keys took longer than `block_ttl` allows; rolled back, try again")]
     TooLate,
     /// COMMIT was sent and got no answer: it may have happened.
     #[error("the outcome of the COMMIT is unknown: {source}")]
@@ -256,7 +256,7 @@ pub enum Error {
     /// A write failed.
     #[error(transparent)]
     Write(#[from] WriteError),
-    /// The cache could not be told.
+    /// The cache did not answer.
     #[error(transparent)]
     Cache(#[from] CacheError),
     /// A transaction did not commit.

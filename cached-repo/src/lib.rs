@@ -41,40 +41,38 @@
 //! # Ok(()) }
 //! ```
 //!
-//! # Find by anything
+//! # Lookups
 //! `#[sea_orm(unique)]`, `unique_key` and `#[cached(unique(a, b))]` generate `find_by_…` and, for many
-//! at a time, its plural; `#[cached(index)]` and `#[cached(index(a, b))]` generate `find_all_by_…`,
+//! at a time, its plural. `#[cached(index)]` and `#[cached(index(a, b))]` generate `find_all_by_…`,
 //! ordered by primary key. [`Repository::find_by_ids`] reads many rows by their keys.
 //!
-//! What such a search found is cached as a *hint*, the keys of the rows. A hint is followed, never
-//! believed: its rows are read, and if one of them is gone or is no longer found so, the database
-//! is asked. A write blocks the hints of its row's new values with the row, so a hint never holds
-//! too little.
+//! A lookup is cached as an *index entry*: the primary keys of its rows. The reader compares every row
+//! that an index entry leads to. If one is gone or no longer matches, it asks the database. A write
+//! blocks the index entries of its row's new values, so an index entry never lacks a row.
 //!
-//! What the database calls equal must have one spelling for that. Numbers, UUIDs and enums have, and
-//! texts where bytes are compared. MySQL and MariaDB compare by a collation; there, lists and
-//! absences by a text are cached only under a `#[cached(normalize = "function")]`, which gives all
-//! texts that are equal to the database one spelling: case, spaces behind them, and accents if the
-//! collation ignores those. SQLite's `NOCASE` and PostgreSQL's `citext` and nondeterministic
-//! collations cannot be told from the model, so they need it for what they find to be right. For
-//! `citext`, tell SeaORM too: `save_as = "citext"`, since PostgreSQL compares it with a plain text
-//! byte by byte. A normalizer on a column that is compared byte by byte is a mistake: one spelling's
-//! absence would be another's.
+//! For that, all values that the database calls equal must have one spelling. Integers, UUIDs, dates
+//! and enums have one, and so have texts that are compared byte by byte. MySQL and MariaDB compare texts
+//! by a collation. There, lists and absences by a text are cached only with
+//! `#[cached(normalize = "function")]`, which gives all equal texts one spelling: case, trailing
+//! spaces, and accents if the collation ignores them. SQLite's `NOCASE`, PostgreSQL's `citext` and
+//! nondeterministic collations do not show in the model, so they need `normalize` too. For `citext`,
+//! also set SeaORM's `save_as = "citext"`: PostgreSQL compares it with a plain text byte by byte. Do not
+//! put a normalizer on a column that is compared byte by byte: one spelling's absence would be
+//! another's.
 //!
 //! # Near caches
-//! `#[cached(near)]` keeps rows in the process as well, typed and ready to be served: a near cache, or
-//! L1, in front of the shared tier. A write announces its row's key with its block, before its SQL,
-//! and every process that listens drops what it keeps of it; a process's own writes do so at once.
-//! The announcements go through Redis pub/sub. A process that may have missed one (its subscription
-//! broke, hangs, or leads to another server) drops all it keeps, and keeps nothing until it hears
-//! again. [`Config::near_ttl`] bounds what is left.
+//! `#[cached(near)]` keeps rows in the process as well: a near cache, or L1, in front of the shared
+//! tier. A write announces its key with its block, before its SQL. Every process then drops its near
+//! copy of the row; the writing process does so at once. The announcements go through Redis pub/sub. A
+//! process that may have missed one (its subscription broke, hangs, or leads to another server) serves
+//! nothing from its near caches until it hears again. [`Config::near_ttl`] bounds the rest.
 //!
 //! # How it stays correct
 //! A write *blocks* its row's key before its SQL and *publishes* the row after its commit; a reader
 //! that missed may *fill* the cache only under a *lease* that no write has come between. The lease
 //! is that of Facebook's memcache (Nishtala et al., "Scaling Memcache at Facebook", 2013), taken
-//! further so that a writer that dies leaves nothing stale behind: its block outlives it, and
-//! after that its version remains as a floor. `ARCHITECTURE.md` in the repository has the states,
+//! further: a writer that dies leaves nothing stale behind, because its block outlives it, and its
+//! version remains as a floor. `ARCHITECTURE.md` in the repository has the states,
 //! the guarantees and the known holes.
 //!
 //! # Features

@@ -1,5 +1,5 @@
-//! The entities of a [`CachedDb`](crate::CachedDb): what is kept of each between two repositories
-//! of it, found by the model's type or by the entity's name.
+//! The entities of a [`CachedDb`](crate::CachedDb), by the type of the model or by name. Repositories
+//! of one entity share its state.
 //!
 //! Invariants:
 //! - An entity's state is per `CachedDb`, never global: two of them never share a flight, a counter

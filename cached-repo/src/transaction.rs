@@ -15,7 +15,7 @@
 //!   savepoint is open, nothing is committed: a COMMIT could be answered with "done" all the same.
 //! - No COMMIT is sent after a block may have lapsed, by this process's monotonic clock.
 //! - From the blocks on, a task of its own sees it through, whatever becomes of the caller.
-//! - What a rolled-back savepoint wrote is not published: its journal goes with it.
+//! - The changes of a rolled-back savepoint are not published: its journal goes with it.
 //!
 //! Reads in a transaction go to the database, see its own writes, and never fill the cache.
 
@@ -39,7 +39,7 @@ use crate::{
 /// A database transaction whose writes reach the cache when, and only when, it commits.
 ///
 /// [`Repository::on`](crate::Repository::on) gives a repository inside it. It is a SeaORM
-/// connection too, for statements of your own; tell it what those change with
+/// connection too, for statements of your own; name the rows that those change with
 /// [`invalidate`](Self::invalidate). Dropping it rolls back.
 #[must_use = "a transaction that is dropped is rolled back"]
 pub struct Transaction {
@@ -127,7 +127,7 @@ impl Transaction {
         self.session.journal().entities.insert(Arc::clone(prefix));
     }
 
-    /// Commits, and tells the cache: one round trip before the COMMIT and one after it, whatever
+    /// Blocks, commits and publishes: one round trip before the COMMIT and one after it, whatever
     /// the number of rows.
     ///
     /// # Errors
@@ -163,7 +163,7 @@ impl Transaction {
         committed.await.unwrap_or(Err(CommitError::Aborted))
     }
 
-    /// Rolls back. The cache is not concerned: it has been told of no change.
+    /// Rolls back. The cache has been told of no change.
     ///
     /// # Errors
     /// When the database does not answer; it rolls back all the same.
@@ -178,7 +178,7 @@ impl Transaction {
         }
     }
 
-    /// Rolls back in a task of its own: whoever gives up waiting for it does not leave the
+    /// Rolls back in a task of its own: a caller that gives up waiting does not leave the
     /// transaction around a savepoint waiting for its end, and locking its rows, for ever.
     async fn undo(&self, conn: DatabaseTransaction) -> Result<(), DbErr> {
         self.hold_parent();

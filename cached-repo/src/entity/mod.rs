@@ -58,7 +58,7 @@ pub trait CachedEntity:
     + Sync
     + 'static
 {
-    /// What the derive learnt at compile time.
+    /// The facts that the derive knows at compile time.
     const DEFINITION: Definition;
 
     /// The row's version, `None` for an entity without a version column.
@@ -76,7 +76,7 @@ pub trait CachedEntity:
         false
     }
 
-    /// What rows are found by besides their primary key; see [`LookupDef`].
+    /// The lookups besides the primary key; see [`LookupDef`].
     fn lookups() -> &'static [LookupDef<Self>] {
         &[]
     }
@@ -112,7 +112,7 @@ pub trait CachedEntity:
 )]
 pub trait Versioned: CachedEntity {}
 
-/// Columns that rows are found by: `#[sea_orm(unique)]`, `#[cached(index)]` and the like.
+/// A lookup: `#[sea_orm(unique)]`, `#[cached(index)]` and the like.
 #[derive(Debug)]
 pub struct LookupDef<M: CachedEntity> {
     /// The columns, in the order of the method's arguments.
@@ -143,7 +143,7 @@ pub enum LookupKind {
     },
 }
 
-/// What the derive learnt about an entity at compile time.
+/// The facts that the derive knows at compile time.
 #[derive(Clone, Copy, Debug)]
 pub struct Definition {
     /// Fingerprint of the ordered column names and types, and of the codec; entries written by
@@ -165,7 +165,7 @@ impl Definition {
     }
 }
 
-/// The options of `#[cached(…)]` on the model; what is `None` comes from the
+/// The options of `#[cached(…)]` on the model; an option that is `None` comes from the
 /// [`CachedDb`](crate::CachedDb).
 #[derive(Clone, Copy, Debug)]
 pub struct EntityOptions {
@@ -177,8 +177,8 @@ pub struct EntityOptions {
     pub negative_ttl: Option<Duration>,
     /// `stale_ttl = "1m"`: how long after its TTL a row may still be served while it is reloaded.
     pub stale_ttl: Option<Duration>,
-    /// `on_cache_failure = "refuse"` or `"proceed"`: what a write does when the cache cannot be told
-    /// of it.
+    /// `on_cache_failure = "refuse"` or `"proceed"`: what a write does when the cache does not
+    /// answer.
     pub on_cache_failure: Option<OnCacheFailure>,
     /// `reload_after_write`: read the row again in the transaction of the write, for triggers
     /// and generated columns that RETURNING does not show.

@@ -1,5 +1,5 @@
-//! The verbs that find many rows, or find them by something else than their key. The derive adds a
-//! method for each lookup of the entity; here is what they call.
+//! The verbs that find many rows, and the functions behind the finder methods that the derive adds
+//! for each lookup.
 
 use sea_orm::{Value, sea_query::IntoValueTuple};
 

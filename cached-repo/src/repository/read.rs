@@ -38,12 +38,11 @@ impl<M: CachedEntity> Repository<M> {
         self.fresh().find_by_id(id).await
     }
 
-    /// What the near cache knows of a row: asked before anything else.
+    /// Asks the near cache for a row, before anything else.
     #[inline]
     fn find_near(&self, id: &Id<M>) -> Option<Option<Cached<M>>> {
         let near = self.near.as_ref().filter(|_| self.policy.near)?;
-        // Before the look: a key whose invalidation has left the queue by now was told to the near
-        // cache before.
+        // Trusted before the look: an invalidation that leaves the queue has reached the near cache.
         let EntityContext { shared, entity, .. } = &**self.context();
         if !shared.queue.is_empty()
             && shared

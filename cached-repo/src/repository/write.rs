@@ -120,21 +120,21 @@ impl<M: CachedEntity> Repository<M> {
         Ok(model.map(|model| Cached::<M>::from(Row::loaded(model)).into_model()))
     }
 
-    /// Tells the cache that a row was written past the library. No later read, by any process,
-    /// returns what the cache held before. Inside a transaction, from its commit on.
+    /// Invalidates a row that was written past the library. No later read, by any process, returns
+    /// the state that the cache held before. Inside a transaction, from its commit on.
     ///
     /// # Errors
-    /// When the cache cannot be told now; the invalidation is remembered and replayed.
+    /// When the cache does not answer; the invalidation is queued and replayed.
     pub async fn invalidate(&self, id: impl IntoId<M>) -> Result<(), CacheError> {
         let id = id.into_id().into_value_tuple();
         write::invalidate(self.context(), &self.scope, id).await
     }
 
-    /// Tells the cache that any row of the entity may have been written past the library. Takes
+    /// Invalidates every row of the entity, after writes past the library. Takes
     /// time in proportion to the keys in Redis (it scans them).
     ///
     /// # Errors
-    /// When the cache cannot be told now; the invalidation is remembered and replayed, and until
+    /// When the cache does not answer; the invalidation is queued and replayed, and until
     /// then this process reads the entity from the database.
     pub async fn invalidate_all(&self) -> Result<(), CacheError> {
         write::invalidate_all(self.context(), &self.scope).await

@@ -11,8 +11,8 @@
 //! The task costs one hop per batch, not per read, and takes batch after batch.
 //!
 //! Invariants:
-//! - Nobody waits while fewer than [`MAX_READS`] reads run, and at least one of these is a batch: a
-//!   caller that waits depends on no other caller.
+//! - If a caller waits, [`MAX_READS`] reads run, and at least one of them is a batch: it depends on no
+//!   other caller.
 //! - A caller waits at most the time-out, counted from its own call. One timer serves a batch, since
 //!   all callers have the same time-out and are in order.
 //! - A caller that goes away takes nothing with it. If a batch task ends early (its runtime ends),

@@ -448,7 +448,7 @@ mod tests {
             assert!(matches!(ping(&conn).await, Err(TierError::Timeout(_))));
             server.answer_with("+LATE\r\n");
             let (pong, ()) = tokio::join!(ping(&conn), async {
-                server.heartbeat(1).await;
+                server.received(1).await;
                 server.answer_with("+PONG\r\n");
             });
             assert_eq!(pong.unwrap(), "PONG");

@@ -257,7 +257,7 @@ mod tests {
             .collect();
         keys.extend([space.row("no-such"), space.row(0)]);
         let (held, ()) = tokio::join!(tier.get_many(&keys), async {
-            let lengths: Vec<usize> = server.heartbeat(3).await.iter().map(Vec::len).collect();
+            let lengths: Vec<usize> = server.received(3).await.iter().map(Vec::len).collect();
             assert_eq!(lengths, [KEYS_PER_MGET + 1, KEYS_PER_MGET + 1, 3]);
             (0..3).for_each(|_| server.answer());
         });
@@ -271,6 +271,6 @@ mod tests {
             }
         }
         assert!(tier.get_many(&[]).await.unwrap().is_empty());
-        server.heartbeat(0).await;
+        server.received(0).await;
     }
 }

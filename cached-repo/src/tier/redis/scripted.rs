@@ -54,7 +54,7 @@ impl Scripted {
     }
 
     /// Waits until there are this many commands to answer, and says which.
-    pub(super) async fn heartbeat(&self, count: usize) -> Vec<Command> {
+    pub(super) async fn received(&self, count: usize) -> Vec<Command> {
         let heard = async {
             loop {
                 let unanswered: Vec<Command> =

@@ -18,7 +18,7 @@ async fn a_lone_reader_goes_straight_through() {
     let key = key_of("a");
     let mut reading = Box::pin(fixture.coalescer.get(&key));
     assert!(reading.as_mut().now_or_never().is_none());
-    assert_eq!(fixture.server.heartbeat(1).await, [get("a")]);
+    assert_eq!(fixture.server.received(1).await, [get("a")]);
     assert_eq!(Handle::current().metrics().num_alive_tasks(), tasks);
     fixture.server.answer();
     assert!(in_time(reading).await.unwrap().0.is_some());
@@ -32,22 +32,22 @@ async fn those_who_wait_fly_together_and_each_gets_its_own() {
     let taken = fixture.taken().await;
     let names = ["a", "no-b", "c", "d"];
     let waiting = fixture.readers(&names).await;
-    fixture.server.heartbeat(TAKEN).await;
+    fixture.server.received(TAKEN).await;
     fixture.server.answer();
-    let heard = fixture.server.heartbeat(TAKEN).await;
+    let heard = fixture.server.received(TAKEN).await;
     assert_eq!(heard[TAKEN - 1], mget(&names));
     // While they are under way the next ones coalescer.
     let next = fixture.readers(&["e", "f"]).await;
     fixture.server.answer_all();
     all_found(taken, &["t"; TAKEN]).await;
     all_found(waiting, &names).await;
-    assert_eq!(fixture.server.heartbeat(1).await, [mget(&["e", "f"])]);
+    assert_eq!(fixture.server.received(1).await, [mget(&["e", "f"])]);
     fixture.server.answer();
     all_found(next, &["e", "f"]).await;
     fixture.until_idle().await;
     // And then a reader is alone again.
     let alone = fixture.readers(&["g"]).await;
-    assert_eq!(fixture.server.heartbeat(1).await, [get("g")]);
+    assert_eq!(fixture.server.received(1).await, [get("g")]);
     fixture.server.answer();
     all_found(alone, &["g"]).await;
 }
@@ -59,7 +59,7 @@ async fn a_key_that_many_want_is_asked_for_once() {
     let names = ["a", "b", "a", "no-c", "a", "no-c"];
     readers.extend(fixture.readers(&names).await);
     fixture.server.answer();
-    let heard = fixture.server.heartbeat(TAKEN).await;
+    let heard = fixture.server.received(TAKEN).await;
     assert_eq!(heard[TAKEN - 1], mget(&["a", "b", "no-c"]));
     fixture.server.answer_all();
     let names: Vec<&str> = std::iter::repeat_n("t", TAKEN).chain(names).collect();
@@ -72,7 +72,7 @@ async fn a_single_key_is_asked_for_by_get() {
     let mut readers = fixture.taken().await;
     readers.extend(fixture.readers(&["a", "a"]).await);
     fixture.server.answer();
-    assert_eq!(fixture.server.heartbeat(TAKEN).await[TAKEN - 1], get("a"));
+    assert_eq!(fixture.server.received(TAKEN).await[TAKEN - 1], get("a"));
     fixture.server.answer_all();
     all_found(readers, &["t", "t", "t", "t", "a", "a"]).await;
 }
@@ -85,10 +85,10 @@ async fn a_batch_has_a_bound() {
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     readers.extend(fixture.readers(&names).await);
     fixture.server.answer();
-    let heard = fixture.server.heartbeat(TAKEN).await;
+    let heard = fixture.server.received(TAKEN).await;
     assert_eq!(heard[TAKEN - 1], mget(&names[..KEYS_PER_MGET]));
     fixture.server.answer();
-    let heard = fixture.server.heartbeat(TAKEN).await;
+    let heard = fixture.server.received(TAKEN).await;
     assert_eq!(heard[TAKEN - 1], get(names[KEYS_PER_MGET]));
     fixture.server.answer_all();
     let names: Vec<&str> = std::iter::repeat_n("t", TAKEN).chain(names).collect();
@@ -105,7 +105,7 @@ async fn a_reader_that_goes_away_while_it_waits_is_not_read_for() {
     gone.abort();
     gone.await.unwrap_err();
     fixture.server.answer();
-    let heard = fixture.server.heartbeat(TAKEN).await;
+    let heard = fixture.server.received(TAKEN).await;
     assert_eq!(heard[TAKEN - 1], mget(&["a", "c"]));
     fixture.server.answer_all();
     all_found(waiting, &["a", "c"]).await;
@@ -119,7 +119,7 @@ async fn a_reader_that_goes_away_while_it_waits_is_not_read_for() {
     fixture.server.answer_all();
     all_found(taken, &["t"; TAKEN]).await;
     fixture.until_idle().await;
-    fixture.server.heartbeat(0).await;
+    fixture.server.received(0).await;
 }
 
 /// Goal: whoever started a batch, all the others reads get their replies.
@@ -132,7 +132,7 @@ async fn readers_that_go_away_in_flight_leave_the_batch_unharmed() {
     let gone = taken.remove(0);
     gone.abort();
     gone.await.unwrap_err();
-    let heard = fixture.server.heartbeat(TAKEN + 1).await;
+    let heard = fixture.server.received(TAKEN + 1).await;
     assert_eq!(heard[TAKEN], mget(&["a", "b", "c"]));
     for at in [2, 0] {
         let gone = waiting.remove(at);
@@ -160,11 +160,11 @@ async fn readers_that_are_not_polled_hold_up_nobody() {
     for reading in &mut idle {
         assert!(reading.as_mut().now_or_never().is_none());
     }
-    fixture.server.heartbeat(MAX_ALONE).await;
+    fixture.server.received(MAX_ALONE).await;
     (0..MAX_ALONE).for_each(|_| fixture.server.answer());
     for name in ["a", "b", "c", "d", "e"] {
         let reader = fixture.reader(name).await;
-        assert_eq!(fixture.server.heartbeat(1).await, [get(name)]);
+        assert_eq!(fixture.server.received(1).await, [get(name)]);
         fixture.server.answer();
         all_found(vec![reader], &[name]).await;
     }
@@ -185,13 +185,13 @@ async fn a_full_queue_answers_at_once() {
     }
     assert_eq!(fixture.stats.snapshot().overloaded, 3);
     fixture.server.answer();
-    fixture.server.heartbeat(TAKEN).await;
+    fixture.server.received(TAKEN).await;
     // Those who waited are under way, so there is room again.
     let next = fixture.readers(&["c"]).await;
     fixture.server.answer_all();
     all_found(taken, &["t"; TAKEN]).await;
     all_found(waiting, &["a", "b"]).await;
-    fixture.server.heartbeat(1).await;
+    fixture.server.received(1).await;
     fixture.server.answer();
     all_found(next, &["c"]).await;
     assert_eq!(fixture.stats.snapshot().overloaded, 3);
@@ -213,7 +213,7 @@ async fn each_reader_has_a_time_out_of_its_own() {
     tokio::time::sleep(TIMEOUT / 2).await;
     let late = tokio::spawn(timed(fixture.reader("late").await));
     fixture.server.answer();
-    let heard = fixture.server.heartbeat(TAKEN).await;
+    let heard = fixture.server.received(TAKEN).await;
     assert_eq!(heard[TAKEN - 1], mget(&["early", "late"]), "in one batch");
     let early = in_time(early).await.unwrap();
     let late = in_time(late).await.unwrap();
@@ -241,7 +241,7 @@ async fn a_reader_whose_time_is_up_leaves_its_key_to_the_others() {
     tokio::time::sleep(TIMEOUT / 2).await;
     let late = fixture.reader("same").await;
     fixture.server.answer();
-    let heard = fixture.server.heartbeat(TAKEN).await;
+    let heard = fixture.server.received(TAKEN).await;
     assert_eq!(heard[TAKEN - 1], get("same"), "in one batch");
     assert!(matches!(
         found(early).await,
@@ -252,9 +252,9 @@ async fn a_reader_whose_time_is_up_leaves_its_key_to_the_others() {
     in_time(join_all(taken)).await;
 }
 
-/// Goal: nothing is asked for readers whose time is up when they could board.
+/// Goal: nothing is asked for readers whose time is up when the batch is sent.
 #[tokio::test]
-async fn a_reader_whose_time_is_up_does_not_board() {
+async fn a_reader_whose_time_is_up_is_not_read_for() {
     let fixture = Fixture::new(NEVER, 10).await;
     let taken = fixture.taken().await;
     let (reply, late) = oneshot::channel();
@@ -265,7 +265,7 @@ async fn a_reader_whose_time_is_up_does_not_board() {
     });
     let next = fixture.readers(&["a"]).await;
     fixture.server.answer();
-    assert_eq!(fixture.server.heartbeat(TAKEN).await[TAKEN - 1], get("a"));
+    assert_eq!(fixture.server.received(TAKEN).await[TAKEN - 1], get("a"));
     assert!(matches!(late.await, Ok(Err(TierError::Timeout(NEVER)))));
     fixture.server.answer_all();
     all_found(next, &["a"]).await;
@@ -308,7 +308,7 @@ async fn a_server_that_dies_fails_everyone_promptly_and_later_reads_recover() {
     let reads = fixture.readers(&["a", "b"]).await;
     fixture.server.answer();
     all_found(vec![readers.remove(0)], &["t"]).await;
-    fixture.server.heartbeat(TAKEN).await;
+    fixture.server.received(TAKEN).await;
     let waiting = fixture.readers(&["c", "d"]).await;
     fixture.server.hang_up();
     readers.extend(reads);
@@ -350,7 +350,7 @@ async fn a_refused_batch_fails_its_readers_and_no_other() {
     }
     assert_eq!(fixture.stats.snapshot().reconnects, 0);
     let next = fixture.readers(&["c"]).await;
-    fixture.server.heartbeat(1).await;
+    fixture.server.received(1).await;
     fixture.server.answer();
     all_found(next, &["c"]).await;
 }
@@ -371,9 +371,9 @@ async fn the_end_of_the_connections_runtime_is_the_end_of_a_connection() {
     fixture.until_idle().await;
 }
 
-/// Goal: the same for the runtime of the reader that sent a flight, with others reads.
+/// Goal: the same for the runtime of the reader that started a batch, with others in it.
 #[tokio::test]
-async fn the_end_of_a_flights_runtime_wakes_those_aboard_and_those_who_wait() {
+async fn the_end_of_a_batchs_runtime_wakes_its_readers_and_those_who_wait() {
     let fixture = Arc::new(Fixture::new(NEVER, 10).await);
     let doomed = runtime();
     let alone = fixture.readers(&["t"; MAX_ALONE]).await;
@@ -381,7 +381,7 @@ async fn the_end_of_a_flights_runtime_wakes_those_aboard_and_those_who_wait() {
         let coalescer = Arc::clone(&fixture.coalescer);
         async move { coalescer.get(&key_of("sender")).await }
     });
-    fixture.server.heartbeat(TAKEN).await;
+    fixture.server.received(TAKEN).await;
     let waiting = fixture.readers(&["a", "b"]).await;
     doomed.shutdown_background();
     assert!(sender.await.unwrap_err().is_cancelled());

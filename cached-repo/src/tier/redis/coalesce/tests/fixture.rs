@@ -67,7 +67,7 @@ impl Fixture {
     /// Readers that are under way and keep everyone else waiting.
     pub(super) async fn taken(&self) -> Vec<JoinHandle<ReadResult>> {
         let readers = self.readers(&["t"; TAKEN]).await;
-        let heard = self.server.heartbeat(TAKEN).await;
+        let heard = self.server.received(TAKEN).await;
         assert!(heard.iter().all(|command| *command == get("t")));
         readers
     }
@@ -78,7 +78,7 @@ impl Fixture {
         let reads = self.readers(names).await;
         self.server.answer_all();
         all_found(taken, &["t"; TAKEN]).await;
-        assert_eq!(self.server.heartbeat(1).await, [mget(names)]);
+        assert_eq!(self.server.received(1).await, [mget(names)]);
         reads
     }
 
