@@ -418,8 +418,8 @@ fn an_entry_of_another_format_is_overwritten() {
     };
     for before in [
         &[lease.clone(), fill(row())][..],
-        &[lease.clone()],
-        &[block.clone()],
+        std::slice::from_ref(&lease),
+        std::slice::from_ref(&block),
     ] {
         for after in [
             lease.clone(),

@@ -110,7 +110,10 @@ impl Entity {
         };
         let lookups = M::lookups().iter().map(|lookup| {
             let columns = lookup.columns.iter();
-            let columns = columns.map(|column| (at(&column.column), column.normalize));
+            let columns = columns.map(|column| LookupColumn {
+                at: at(&column.column),
+                normalize: column.normalize,
+            });
             (columns.collect(), lookup.kind)
         });
         let returning = columns
@@ -268,7 +271,7 @@ struct Parts {
     key_columns: Vec<usize>,
     auto_increment: bool,
     version: Option<(usize, ArrayType)>,
-    lookups: Vec<(Vec<(usize, Option<fn(&str) -> String>)>, LookupKind)>,
+    lookups: Vec<(Vec<LookupColumn>, LookupKind)>,
     select: SelectStatement,
     returning: ReturningClause,
     definition: Definition,
@@ -282,15 +285,12 @@ impl Parts {
             None => self.name,
         };
         let keys = KeySpace::new(namespace, &name);
-        let lookup = |(columns, kind): (Vec<(usize, _)>, _)| {
-            let names = columns.iter().map(|(at, _)| &self.columns[*at].name);
+        let lookup = |(columns, kind): (Vec<LookupColumn>, _)| {
+            let names = columns.iter().map(|column| &self.columns[column.at].name);
             let names: Vec<_> = names.map(|name| name.inner()).collect();
             Lookup {
                 keys: keys.lookup(names.iter().map(|name| &**name)),
-                columns: columns
-                    .into_iter()
-                    .map(|(at, normalize)| LookupColumn { at, normalize })
-                    .collect(),
+                columns,
                 kind,
             }
         };

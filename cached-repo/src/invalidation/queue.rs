@@ -282,7 +282,7 @@ async fn replay(shared: Arc<Shared>, tier: Arc<dyn Tier>, tombstone_ms: u64) {
     let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
     let invalidate = |token, floor| Done {
         token,
-        tombstone_ms: tombstone_ms,
+        tombstone_ms,
         outcome: Outcome::Invalidate { floor },
     };
     loop {

@@ -20,7 +20,7 @@ use crate::{
 pub(crate) enum Aside {
     Known(Option<Row>),
     /// Not in the cache.
-    Miss(AsideLoad),
+    Miss(Box<AsideLoad>),
 }
 
 /// A row that the caller loads, and perhaps stores.
@@ -79,11 +79,11 @@ impl Aside {
     }
 
     fn miss(query: Query, lease: Option<LeaseGuard>) -> Self {
-        Self::Miss(AsideLoad {
+        Self::Miss(Box::new(AsideLoad {
             query,
             lease,
             began: Instant::now(),
-        })
+        }))
     }
 }
 

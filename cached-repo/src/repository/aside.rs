@@ -74,7 +74,7 @@ impl<M: CachedEntity> CacheAside<'_, M> {
             Aside::Known(Some(row)) => LookedUp::Hit(row.into()),
             Aside::Known(None) => LookedUp::Absent,
             Aside::Miss(load) => LookedUp::Miss(LoadLease {
-                load: Box::new(load),
+                load,
                 model: PhantomData,
             }),
         }

@@ -171,7 +171,7 @@ fn any(mut terms: Vec<Expr>) -> Option<Expr> {
 pub(crate) async fn fetch_one(
     entity: &Entity,
     conn: &Executor<'_>,
-    statement: &(impl StatementBuilder + Sync),
+    statement: &impl StatementBuilder,
 ) -> Result<Option<AnyModel>, DbErr> {
     let row = conn.query_one(statement).await?;
     row.map(|row| entity.ops.read(&row)).transpose()
