@@ -256,10 +256,10 @@ impl CachedDbBuilder {
         self
     }
 
-    /// Where near caches hear what other processes change, over a connection of its own: the server
-    /// that the pool of [`redis`](Self::redis) leads to. Only entities with `#[cached(near)]` need
-    /// it, and without it their near caches stay off. Default: the server of [`Config::redis`] if there
-    /// is no pool.
+    /// The server from which near caches receive the changes of other processes, over a connection of
+    /// its own. It must be the server of the pool given to [`redis`](Self::redis): a pool does not
+    /// say which server it leads to. Only entities with `#[cached(near)]` need it; without it their
+    /// near caches stay off. Default: the server of [`Config::redis`] if there is no pool.
     #[cfg(feature = "redis")]
     pub fn subscriber(mut self, client: deadpool_redis::redis::Client) -> Self {
         self.subscriber = Some(client);

@@ -1,4 +1,9 @@
-//! What an error of the database says: whether it answered, and whether anybody could.
+//! What an error of the database says: whether the database answered, and whether it could be
+//! reached.
+//!
+//! A statement that the database refused has written nothing, so its block is released. One without
+//! an answer has an unknown outcome, so its block stays. Only sqlx's own error tells them apart: this
+//! is why the crate needs `sea-orm/sqlx-dep`.
 
 use sea_orm::{DbErr, RuntimeErr, sqlx};
 

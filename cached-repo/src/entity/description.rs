@@ -84,7 +84,7 @@ pub(crate) struct VersionColumn {
     pub(crate) first: Value,
 }
 
-/// Columns that rows are found by, besides the primary key.
+/// A lookup: unique or index columns, besides the primary key.
 pub(crate) struct Lookup {
     pub(crate) columns: Vec<LookupColumn>,
     pub(crate) kind: LookupKind,

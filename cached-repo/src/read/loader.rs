@@ -1,10 +1,11 @@
 //! The batch loader: rows of one entity that are missed at the same time are loaded by one
 //! statement.
 //!
-//! Batching is natural: rows that are asked for while a statement runs gather for the next one.
-//! Beside others a statement starts only if it asks for half as many rows again as they do, or
-//! if a caller has waited for [`PATIENCE`]: few readers do not wait for each other, and many do not
-//! spend a statement on every few of them.
+//! Rows that are asked for while a statement runs wait for the next one. Beside running statements
+//! another one starts only if it asks for half as many rows again as they do, or if a caller has
+//! waited for [`PATIENCE`]. So a few readers do not wait for each other, and many share statements.
+//! One statement at a time loads fewer rows per second, and one that stalls holds up everyone. Two
+//! that start with any number of rows spend a statement on every few of them.
 //!
 //! Invariants:
 //! - A row is read by a statement that began after it was asked for.

@@ -21,9 +21,10 @@
 //! - Only a SELECT that began after its lease was granted is stored.
 //! - A cache that fails, or is not trusted for a key, costs a SELECT, never an error, unless
 //!   more are needed at a time than the load limit admits within `load_queue_timeout`.
-//! - An index entry is followed, never believed: if one of its rows is gone or no longer matches,
-//!   the database is asked.
-//! - Nothing that is served waits for its audit.
+//! - The rows of an index entry are compared with the question. If one is gone or no longer
+//!   matches, the database is asked: the other rows would be a right answer too, but every later
+//!   lookup would read the missing row again until the TTL.
+//! - An audit never delays a hit.
 //!
 //! Does not write rows. Inside a transaction it only asks the database.
 

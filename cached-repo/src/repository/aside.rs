@@ -41,6 +41,8 @@ impl<M: CachedEntity> CacheAside<'_, M> {
     /// database and outside any transaction, and [fills](LoadLease::fill) the cache. If another
     /// process holds the lease, this waits for what it loads, at most `lease_wait`.
     ///
+    /// It cannot fail: if the cache does not answer, it is a miss, and the fill stores nothing.
+    ///
     /// ```
     /// # mod user {
     /// #     use sea_orm::entity::prelude::*;

@@ -1,8 +1,9 @@
 //! The keys that a write affects: that of its row, and those of the index entries that lead to the
 //! row afterwards.
 //!
-//! The index entries that led to the row before do not matter: an index entry may hold too much
-//! (whoever follows it compares the row), but never too little.
+//! The index entries of the row's old values do not matter: an index entry may hold too much (the
+//! reader compares the rows), but never too little. To know the old values, a write would need a
+//! SELECT.
 //!
 //! Does not tell the cache.
 

@@ -2,7 +2,7 @@
 //! what became of it.
 //!
 //! Invariants:
-//! - All keys are blocked in one round trip, and told of the outcome in one.
+//! - All keys are blocked in one round trip, and published in one.
 //! - A row is put only under a block of its own; without one its key is invalidated.
 //! - What the tier does not acknowledge is queued, whatever becomes of the caller.
 //!

@@ -1,9 +1,10 @@
-//! A write that ends, whatever becomes of the caller who awaits it.
+//! A write that has begun ends, even if its caller drops the future.
 //!
-//! Its caller polls it, which costs no task; if the caller goes away halfway, it goes on as a
-//! background task.
+//! The caller polls the write, so it costs no task. If the caller goes away, the rest of the write
+//! runs as a background task. Hooks that run there do not see the caller's `tokio::task_local!`
+//! values.
 //!
-//! Does not know what it is that must end.
+//! Does not know what the write does.
 
 use std::{
     any::Any,

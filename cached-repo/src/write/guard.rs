@@ -182,7 +182,7 @@ impl<'a> WriteGuard<'a> {
         }
     }
 
-    /// What the cache is to be told of a committed row.
+    /// What to publish of a committed row.
     fn changes(&self, written: &Written) -> Vec<(Key, Change)> {
         let (context, model) = (self.context, &*written.model);
         let key = context.entity.key_of(model);
