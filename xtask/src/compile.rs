@@ -7,6 +7,7 @@
 //! Invariants:
 //! - Only the program is built while the clock runs: what it depends on is there, and is kept.
 //! - Every build that is timed has linked a new binary, and every program has run once.
+//! - One run at a time uses the workspace: a second one would replace the programs of the first.
 //!
 //! It does not measure the time to build the library itself, which a user pays once.
 
@@ -16,12 +17,12 @@ mod program;
 use std::env;
 use std::error::Error;
 use std::fmt;
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Instant, SystemTime};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use cached_repo_harness::Guarded;
 use cached_repo_report::{Contest, Figure, describe};
 
@@ -78,12 +79,27 @@ fn measure(root: &Path, options: &Options) -> Result<()> {
         library: library.canonicalize().with_context(finding)?,
         contests: Vec::new(),
     };
+    let _lock = reserve(&bench.workspace)?;
     bench.create_workspace()?;
     for &profile in &options.profiles {
         let entities = options.entities(profile);
         bench.measure(profile, entities, options.rounds)?;
     }
     bench.report(root, options)
+}
+
+/// The workspace is ours as long as the file is open; its lock ends with the process, however it ends.
+fn reserve(workspace: &Path) -> Result<File> {
+    let reserving = || format!("reserving {}", workspace.display());
+    fs::create_dir_all(workspace).with_context(reserving)?;
+    let file = File::create(workspace.join("in-use")).with_context(reserving)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            bail!("{} is in use; wait for the other run", workspace.display())
+        }
+        Err(TryLockError::Error(error)) => Err(error).with_context(reserving),
+    }
 }
 
 /// A command did not pass, so nothing more is measured. It has said itself why.
@@ -159,6 +175,7 @@ impl Bench {
         let linked = fs::metadata(&binary).and_then(|file| file.modified());
         let linked = linked.with_context(|| format!("looking at {}", binary.display()))?;
         ensure!(linked >= wall, "cargo had nothing to build");
+        println!("xtask: {} took {seconds:.2} s", program.name());
         Ok(seconds)
     }
 
@@ -343,6 +360,19 @@ mod tests {
             .iter()
             .find(|figure| figure.name == "compile_dev_ours");
         assert_eq!(absolute.map(Figure::median), Some(9.0));
+    }
+
+    /// Goal: a second run does not replace the programs that the first is building.
+    #[test]
+    fn a_workspace_in_use_is_refused() {
+        let folder = format!("cached-repo-reserve-{}", std::process::id());
+        let workspace = env::temp_dir().join(folder);
+        let first = reserve(&workspace).expect("nobody uses it");
+        let error = reserve(&workspace).expect_err("the first is still there");
+        assert!(error.to_string().contains("is in use"), "{error}");
+        drop(first);
+        assert!(reserve(&workspace).is_ok());
+        fs::remove_dir_all(&workspace).expect("it was made");
     }
 
     /// Goal: neither contender always builds on the machine that the other has warmed up.
