@@ -71,7 +71,7 @@ impl Moment {
 
     #[cfg_attr(
         not(any(test, feature = "redis")),
-        expect(dead_code, reason = "only the bus tells others a moment")
+        expect(dead_code, reason = "only a heartbeat carries a moment")
     )]
     pub(crate) const fn from_nanos(nanos: u64) -> Self {
         Self(nanos)

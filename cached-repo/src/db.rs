@@ -12,8 +12,6 @@ use sea_orm::{DatabaseConnection, DbErr, TransactionTrait};
 
 #[cfg(feature = "redis")]
 use crate::tier::redis;
-#[cfg(feature = "tamper")]
-use crate::tier::tamper::Tamper;
 use crate::{
     clock::Clock,
     config::Config,
@@ -26,7 +24,7 @@ use crate::{
     session::Scope,
     tasks::Tasks,
     telemetry::{ConnectionStats, Stats, TierStats},
-    tier::{Tier, memory::MemoryTier},
+    tier::{Tier, memory::MemoryTier, tamper::Tamper},
     transaction::Transaction,
     write,
 };
@@ -58,7 +56,6 @@ impl CachedDb {
             pool: None,
             #[cfg(feature = "redis")]
             subscriber: None,
-            #[cfg(feature = "tamper")]
             tamper: Tamper::Nothing,
         }
     }
@@ -234,7 +231,6 @@ pub struct CachedDbBuilder {
     pool: Option<deadpool_redis::Pool>,
     #[cfg(feature = "redis")]
     subscriber: Option<deadpool_redis::redis::Client>,
-    #[cfg(feature = "tamper")]
     tamper: Tamper,
 }
 
@@ -313,7 +309,6 @@ impl CachedDbBuilder {
         let tier_stats = Arc::new(TierStats::default());
         let tier = self.tier(clock, Arc::clone(&tier_stats)).await?;
         let generations = Arc::new(Generations::new());
-        #[cfg(feature = "tamper")]
         let tier = self.tamper.with(tier);
         let tier: Arc<dyn Tier> = Arc::new(NotifyingTier::new(tier, &generations));
         let context = Context {

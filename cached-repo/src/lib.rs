@@ -65,7 +65,7 @@
 //! tier. A write announces its key with its block, before its SQL. Every process then drops its near
 //! copy of the row; the writing process does so at once. The announcements go through Redis pub/sub. A
 //! process that may have missed one (its subscription broke, hangs, or leads to another server) serves
-//! nothing from its near caches until it hears again. [`Config::near_ttl`] bounds the rest.
+//! nothing from its near caches until invalidations arrive again. [`Config::near_ttl`] bounds the rest.
 //!
 //! # How it stays correct
 //! A write *blocks* its row's key before its SQL and *publishes* the row after its commit; a reader

@@ -481,8 +481,8 @@ fn lua_and_rust_are_the_same_machine() {
         .run(&steps, |steps| {
             let mut twins = Twins::new(&client, &shas);
             let mut listening = client.get_connection().unwrap();
-            let mut heard = listening.as_pubsub();
-            heard.subscribe(&twins.channel).unwrap();
+            let mut subscription = listening.as_pubsub();
+            subscription.subscribe(&twins.channel).unwrap();
             for step in steps {
                 twins.run(step)?;
             }
@@ -496,7 +496,7 @@ fn lua_and_rust_are_the_same_machine() {
             };
             end().exec(&mut twins.redis).unwrap();
             let messages = std::iter::repeat_with(|| {
-                heard
+                subscription
                     .get_message()
                     .unwrap()
                     .get_payload::<String>()

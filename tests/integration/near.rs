@@ -411,7 +411,7 @@ async fn a_server_in_the_settings_is_listened_to() {
     near(&badges, id).await;
     let update = others.update_with(id, |row| row.text = Set("y".into()));
     update.await.unwrap();
-    eventually("the change is heard", async || {
+    eventually("the change has arrived", async || {
         let row = badges.find_by_id(id).await.unwrap().unwrap();
         (row.text == "y").then_some(())
     })
@@ -429,8 +429,8 @@ async fn noise_on_the_channel_is_taken_for_any_change() {
     let channel = format!("{}:changed:1", world.namespace);
     let mut redis: redis::aio::MultiplexedConnection = world.redis().await;
     for noise in [&b"\xff\xfe"[..], b"*"] {
-        let heard: u64 = redis.publish(&channel, noise).await.unwrap();
-        assert_eq!(heard, 1);
+        let receivers: u64 = redis.publish(&channel, noise).await.unwrap();
+        assert_eq!(receivers, 1);
         eventually("the near cache is empty", async || {
             let row = badges.find_by_id(id).await.unwrap().unwrap();
             (row.source() == Source::Shared).then_some(())

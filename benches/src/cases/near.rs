@@ -99,7 +99,7 @@ async fn open(database_url: &str, redis_url: &str) -> Result<(Database, near_cit
     Ok((database, near_city::Repository::new(&db)))
 }
 
-/// Reads a row until it comes from the process, which it does not before the process hears changes.
+/// Reads a row until it comes from the process, which it does only while invalidations arrive.
 async fn near(cities: &near_city::Repository, id: i64) -> Result<Arc<NearCity>> {
     let began = Instant::now();
     while began.elapsed() < NEAR_LIMIT {

@@ -138,7 +138,7 @@ mod tests {
         KeySpace::new("test", "row").row(id)
     }
 
-    fn hearing() -> Generations {
+    fn receiving() -> Generations {
         let stamps = Generations::new();
         stamps.heartbeat(LATER);
         stamps
@@ -147,7 +147,7 @@ mod tests {
     /// Goal: a change ends what was stamped before it, and nothing that is stamped after it.
     #[test]
     fn a_change_ends_the_stamps_of_its_key_from_before_it() {
-        let stamps = hearing();
+        let stamps = receiving();
         let before = stamps.stamp(&key(1)).unwrap();
         stamps.on_invalidate(Invalidated::Key(key(1).as_str()));
         assert!(!stamps.is_current(before, NOW));
@@ -165,7 +165,7 @@ mod tests {
     #[test]
     fn a_gap_ends_every_stamp_and_nothing_is_stamped_in_it() {
         let stamps = Generations::new();
-        assert!(stamps.stamp(&key(1)).is_none(), "nothing is heard yet");
+        assert!(stamps.stamp(&key(1)).is_none(), "no heartbeat has come yet");
         stamps.heartbeat(LATER);
         let first = stamps.stamp(&key(1)).unwrap();
         stamps.on_invalidate(Invalidated::All);
@@ -176,19 +176,19 @@ mod tests {
         assert!(!stamps.is_current(second, NOW));
         assert!(stamps.stamp(&key(1)).is_none());
         stamps.on_invalidate(Invalidated::All);
-        assert!(stamps.stamp(&key(1)).is_none(), "still deaf");
+        assert!(stamps.stamp(&key(1)).is_none(), "the gap goes on");
         stamps.heartbeat(LATER);
         assert!(!stamps.is_current(first, NOW) && !stamps.is_current(second, NOW));
         let third = stamps.stamp(&key(1)).unwrap();
         stamps.heartbeat(LATER);
-        assert!(stamps.is_current(third, NOW), "it was heard all the time");
+        assert!(stamps.is_current(third, NOW), "nothing was missed");
     }
 
     /// Goal: whoever listens may stop without a word; what is kept then ends by itself, and is good
     /// again if it turns out that nothing was missed.
     #[test]
     fn nothing_holds_for_longer_than_hearing_is_vouched_for() {
-        let stamps = hearing();
+        let stamps = receiving();
         let stamp = stamps.stamp(&key(1)).unwrap();
         assert!(!stamps.is_current(stamp, LATER));
         stamps.heartbeat(NOW);
@@ -204,7 +204,7 @@ mod tests {
     /// about to take the first stamp.
     #[test]
     fn a_change_before_the_first_stamp_counts() {
-        let stamps = hearing();
+        let stamps = receiving();
         let epoch = stamps.epoch.load(Ordering::Acquire);
         stamps.on_invalidate(Invalidated::Key(key(1).as_str()));
         assert!(stamps.generations.get().is_none());

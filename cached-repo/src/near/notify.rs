@@ -1,5 +1,5 @@
 //! A tier decorator that tells the near caches of this process about every change that the process
-//! itself makes, before the caller hears of it.
+//! itself makes, before the change is acknowledged to the caller.
 //!
 //! Invariants:
 //! - A near cache is told when the tier has answered, has failed, or is no longer waited for: until

@@ -42,7 +42,7 @@ pub struct NearOptions<K, R> {
     capacity: Option<NearCapacity>,
     ttl: Option<Duration>,
     /// The only place that asks the key for `Hash` and `Eq`, which other entities need not have.
-    open: fn(NearCapacity) -> Box<dyn Shelf<K, R>>,
+    open: fn(NearCapacity) -> Box<dyn RowMap<K, R>>,
 }
 
 /// A primary key that a near cache can look up.
@@ -84,7 +84,7 @@ impl<K, R> fmt::Debug for NearOptions<K, R> {
 
 /// The near cache of one entity.
 pub(crate) struct NearStore<K, R> {
-    shelf: Box<dyn Shelf<K, R>>,
+    rows_by_key: Box<dyn RowMap<K, R>>,
     ttl: Duration,
     generations: Arc<Generations>,
     clock: Clock,
@@ -114,7 +114,7 @@ impl<K, R> NearStore<K, R> {
         clock: Clock,
     ) -> Self {
         Self {
-            shelf: (options.open)(options.capacity.unwrap_or(capacity)),
+            rows_by_key: (options.open)(options.capacity.unwrap_or(capacity)),
             ttl: options.ttl.unwrap_or(ttl),
             generations: Arc::clone(generations),
             clock,
@@ -124,7 +124,7 @@ impl<K, R> NearStore<K, R> {
     /// What is known of the row with this key, if anything is.
     #[inline]
     pub(crate) fn get(&self, id: &K) -> Option<NearHit<R>> {
-        let item = self.shelf.get(id)?;
+        let item = self.rows_by_key.get(id)?;
         let now = self.clock.moment();
         if now >= item.until || !self.generations.is_current(item.stamp, now) {
             return None;
@@ -135,8 +135,8 @@ impl<K, R> NearStore<K, R> {
         })
     }
 
-    /// To be taken before the shared tier is asked for what is to be kept; `None` while changes
-    /// may go unheard.
+    /// To be taken before the shared tier is asked for what is to be kept; `None` while
+    /// invalidations may be missed.
     pub(crate) fn stamp(&self, key: &Key) -> Option<GenerationStamp> {
         self.generations.stamp(key)
     }
@@ -163,7 +163,7 @@ impl<K, R> NearStore<K, R> {
             until: now.plus(left),
             bytes: OVERHEAD_BYTES + (fixed + encoded_bytes) as u64,
         };
-        self.shelf.put(id, item);
+        self.rows_by_key.put(id, item);
     }
 }
 
@@ -192,13 +192,13 @@ impl<M> Clone for Item<M> {
     }
 }
 
-/// Where the items are: a map whose keys' bounds its callers need not know.
-trait Shelf<K, R>: Send + Sync {
+/// The map of the rows; its callers need not know the bounds of its keys.
+trait RowMap<K, R>: Send + Sync {
     fn get(&self, id: &K) -> Option<Item<R>>;
     fn put(&self, id: K, item: Item<R>);
 }
 
-impl<K, R, We> Shelf<K, R> for sync::Cache<K, Item<R>, We>
+impl<K, R, We> RowMap<K, R> for sync::Cache<K, Item<R>, We>
 where
     K: Hash + Eq + Send + Sync,
     R: Send + Sync,
@@ -213,19 +213,19 @@ where
     }
 }
 
-fn open<K, R>(capacity: NearCapacity) -> Box<dyn Shelf<K, R>>
+fn open<K, R>(capacity: NearCapacity) -> Box<dyn RowMap<K, R>>
 where
     K: Hash + Eq + Send + Sync + 'static,
     R: Send + Sync + 'static,
 {
     match capacity {
-        NearCapacity::Entries(entries) => shelf(
+        NearCapacity::Entries(entries) => rows_by_key(
             OptionsBuilder::new()
                 .estimated_items_capacity(usize::try_from(entries).unwrap_or(usize::MAX))
                 .weight_capacity(entries),
             quick_cache::UnitWeighter,
         ),
-        NearCapacity::Bytes(bytes) => shelf(
+        NearCapacity::Bytes(bytes) => rows_by_key(
             OptionsBuilder::new()
                 .estimated_items_capacity(
                     usize::try_from(bytes / TYPICAL_BYTES).unwrap_or(usize::MAX),
@@ -238,7 +238,7 @@ where
     }
 }
 
-fn shelf<K, R, We>(options: &mut OptionsBuilder, weighter: We) -> Box<dyn Shelf<K, R>>
+fn rows_by_key<K, R, We>(options: &mut OptionsBuilder, weighter: We) -> Box<dyn RowMap<K, R>>
 where
     K: Hash + Eq + Send + Sync + 'static,
     R: Send + Sync + 'static,

@@ -83,6 +83,14 @@ impl<'a> Read<'a> {
         }
     }
 
+    /// The rows that a lookup finds by these values.
+    pub(crate) async fn find_rows(self, lookup: usize, values: Vec<Value>) -> Answer {
+        match Question::lookup(&self.reader.context.entity, lookup, values) {
+            Some(question) => self.find(question).await,
+            None => Ok(Rows::None),
+        }
+    }
+
     /// Answers a question that the shared tier did not.
     async fn find_behind(self, question: Question, seen: Seen) -> Answer {
         let query = self.query(question);

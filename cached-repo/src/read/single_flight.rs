@@ -343,7 +343,7 @@ mod tests {
         doomed.shutdown_background();
         let resolved = tokio::time::timeout(Duration::from_secs(10), waiter).await;
         assert_eq!(resolved.expect("a waiter hangs").unwrap(), Err(Lost));
-        // The waiters hear of it a moment before the key is free.
+        // The waiters fail a moment before the key is free.
         tokio::time::timeout(Duration::from_secs(10), async {
             while !flights.table.lock().is_empty() {
                 tokio::task::yield_now().await;

@@ -4,10 +4,7 @@
 use sea_orm::{Value, sea_query::IntoValueTuple};
 
 use super::Repository;
-use crate::{
-    Cached, CachedEntity, IntoId, ReadError,
-    read::{Question, Rows},
-};
+use crate::{Cached, CachedEntity, IntoId, ReadError, read::Rows};
 
 impl<M: CachedEntity> Repository<M> {
     /// Reads rows through the cache, in the order of their keys: one question to the cache, and one
@@ -58,7 +55,7 @@ pub async fn find_one<M: CachedEntity>(
     lookup: usize,
     values: Vec<Value>,
 ) -> Result<Option<Cached<M>>, ReadError> {
-    let rows = find(repository, lookup, values).await?;
+    let rows = repository.read().find_rows(lookup, values).await?;
     Ok(one(rows))
 }
 
@@ -78,18 +75,6 @@ pub async fn find_all<M: CachedEntity>(
     lookup: usize,
     values: Vec<Value>,
 ) -> Result<Vec<Cached<M>>, ReadError> {
-    let rows = find(repository, lookup, values).await?;
+    let rows = repository.read().find_rows(lookup, values).await?;
     Ok(rows.into_vec().into_iter().map(Cached::from).collect())
-}
-
-async fn find<M: CachedEntity>(
-    repository: &Repository<M>,
-    lookup: usize,
-    values: Vec<Value>,
-) -> Result<Rows, ReadError> {
-    let entity = &repository.context().entity;
-    match Question::lookup(entity, lookup, values) {
-        Some(question) => repository.read().find(question).await,
-        None => Ok(Rows::None),
-    }
 }

@@ -27,7 +27,7 @@ impl<M: CachedEntity> Repository<M> {
     /// # Errors
     /// When the database refuses the row, or the cache is down and the policy is to refuse.
     pub async fn insert(&self, row: ActiveModelOf<M>) -> Result<Cached<M>, WriteError> {
-        self.write(Verb::Insert, row).await
+        self.write(Verb::Insert, row).await.map(Cached::from)
     }
 
     /// Writes every column of a row that was read, and returns it as the database has it.
@@ -38,8 +38,8 @@ impl<M: CachedEntity> Repository<M> {
     /// [`WriteError::VersionConflict`] if someone wrote the row since, [`WriteError::NotFound`] if
     /// it is gone.
     pub async fn save(&self, row: M) -> Result<Cached<M>, WriteError> {
-        self.write(Verb::Update, row.into_active_model().reset_all())
-            .await
+        let row = row.into_active_model().reset_all();
+        self.write(Verb::Update, row).await.map(Cached::from)
     }
 
     /// Writes the columns that are set, and returns the row as the database has it.
@@ -48,7 +48,7 @@ impl<M: CachedEntity> Repository<M> {
     /// Those of [`save`](Self::save), and [`WriteError::VersionNotSet`] for a versioned entity
     /// whose version is neither set nor unchanged.
     pub async fn update(&self, row: ActiveModelOf<M>) -> Result<Cached<M>, WriteError> {
-        self.write(Verb::Update, row).await
+        self.write(Verb::Update, row).await.map(Cached::from)
     }
 
     /// Reads a row, changes it and writes it; after a conflict once more from the start, with
@@ -86,7 +86,7 @@ impl<M: CachedEntity> Repository<M> {
             match self.write(Verb::Update, active).await {
                 Err(WriteError::VersionConflict { .. } | WriteError::Contended { .. })
                     if attempt < attempts => {}
-                result => return result,
+                result => return result.map(Cached::from),
             }
             attempt += 1;
             context.entity.stats.retries.add(1);
@@ -94,10 +94,14 @@ impl<M: CachedEntity> Repository<M> {
         }
     }
 
-    async fn write(&self, verb: Verb, row: ActiveModelOf<M>) -> Result<Cached<M>, WriteError> {
+    /// The engine's write; its future is the same for every entity.
+    fn write(
+        &self,
+        verb: Verb,
+        row: ActiveModelOf<M>,
+    ) -> impl Future<Output = Result<Row, WriteError>> + Send {
         let active = Box::new(Active::<M>::new(row));
-        let row = write::save(self.context(), &self.scope, verb, active).await?;
-        Ok(row.into())
+        write::save(self.context(), &self.scope, verb, active)
     }
 
     /// Deletes a row that was read, unless someone wrote it since.

@@ -10,7 +10,7 @@
 pub(crate) mod memory;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
-#[cfg(feature = "tamper")]
+#[cfg_attr(not(feature = "tamper"), path = "no_tamper.rs")]
 pub(crate) mod tamper;
 
 use std::{fmt, sync::Arc};

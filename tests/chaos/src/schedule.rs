@@ -26,7 +26,7 @@ pub(crate) struct Wire {
 pub(crate) enum Server {
     Cache,
     /// The cache too, but only the connection on which a worker listens.
-    Bus,
+    Subscription,
     Database,
 }
 
@@ -136,7 +136,7 @@ impl Schedule {
     fn wire(&mut self) -> Wire {
         let to = match self.random.u8(..5) {
             0 | 1 => Server::Cache,
-            2 => Server::Bus,
+            2 => Server::Subscription,
             _ => Server::Database,
         };
         Wire {
@@ -149,7 +149,7 @@ impl Schedule {
         let on = self.wire();
         // From what nobody notices to what looks like a dead cache, or is no longer vouched for.
         let (longest, lasting) = match on.to {
-            Server::Bus => (NEAR_BOUND, 2000),
+            Server::Subscription => (NEAR_BOUND, 2000),
             Server::Cache | Server::Database => (CACHE_TIMEOUT, 400),
         };
         let longest = longest.as_millis() as u64;
@@ -237,7 +237,7 @@ impl fmt::Display for Wire {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let to = match self.to {
             Server::Cache => "cache",
-            Server::Bus => "bus",
+            Server::Subscription => "subscription",
             Server::Database => "database",
         };
         write!(f, "w{} and the {to}", self.worker)

@@ -21,7 +21,7 @@ pub(crate) const NEGATIVE_TTL: Duration = Duration::from_millis(800);
 /// How long after its TTL a row is served while it is reloaded.
 pub(crate) const STALE_TTL: Duration = Duration::from_millis(400);
 /// How long a near cache serves a row: less than the shared tier does, and so much more than
-/// [`NEAR_BOUND`] that an invalidation which goes unheard shows.
+/// [`NEAR_BOUND`] that an invalidation which is missed shows.
 pub(crate) const NEAR_TTL: Duration = Duration::from_millis(1200);
 /// How long the cache may take to answer.
 pub(crate) const CACHE_TIMEOUT: Duration = Duration::from_millis(80);
@@ -45,8 +45,8 @@ pub(crate) const BOUND: Duration = Duration::from_millis(
 );
 
 /// The longest time for which a near cache may serve a row after another process has announced a
-/// change of it. A near hit is vouched for by a pulse that was sent half a second and two time-outs
-/// before it, at most, and what was announced before that pulse was heard before it: Redis and the
+/// change of it. A near hit rests on a heartbeat that was sent half a second and two time-outs
+/// before it, at most, and what was announced before that heartbeat arrived before it: Redis and the
 /// connection keep their order. The time a machine under load adds makes the read begin earlier, not
 /// later; so all that is to be added is how exactly the clocks are known.
 pub(crate) const NEAR_BOUND: Duration =

@@ -129,7 +129,7 @@ struct Seat {
     guarded: Guarded,
     cache: Proxy,
     /// Before the other, so that what befalls that one befalls both connections.
-    bus: Proxy,
+    subscription: Proxy,
     database: Proxy,
     lives: u32,
 }
@@ -150,7 +150,7 @@ impl<'a> Stage<'a> {
                 let cache = Proxy::start(servers.redis.port())?;
                 Ok(Seat {
                     guarded: Guarded::new("chaos")?,
-                    bus: Proxy::start(cache.port())?,
+                    subscription: Proxy::start(cache.port())?,
                     cache,
                     database: Proxy::start(servers.postgres.port())?,
                     lives: 0,
@@ -221,7 +221,7 @@ impl<'a> Stage<'a> {
         }
         for seat in &self.seats {
             seat.cache.calm();
-            seat.bus.calm();
+            seat.subscription.calm();
             seat.database.calm();
         }
         self.event("every fault is over".into());
@@ -241,7 +241,7 @@ impl<'a> Stage<'a> {
             }
         }
         for seat in &self.seats {
-            for proxy in [&seat.cache, &seat.bus, &seat.database] {
+            for proxy in [&seat.cache, &seat.subscription, &seat.database] {
                 *self.faults.entry("strikes").or_default() += proxy.sprung();
             }
         }
@@ -256,7 +256,7 @@ impl<'a> Stage<'a> {
             policy: Policy::Refuse,
             namespace: self.namespace.clone(),
             redis: self.servers.redis_url(),
-            bus: self.servers.redis_url(),
+            subscription: self.servers.redis_url(),
             database: format!("{}/{}", self.servers.database_url(), self.database),
             log: Process::VERIFIER.log_file(&self.directory),
             seed: self.plan.seed,
@@ -300,7 +300,7 @@ impl<'a> Stage<'a> {
             policy: Policy::of(worker),
             namespace: self.namespace.clone(),
             redis: format!("redis://127.0.0.1:{}", seat.cache.port()),
-            bus: format!("redis://127.0.0.1:{}", seat.bus.port()),
+            subscription: format!("redis://127.0.0.1:{}", seat.subscription.port()),
             database: format!("{}/{}", server_url(seat.database.port()), self.database),
             log: process.log_file(&self.directory),
             seed: self.plan.seed
@@ -319,7 +319,7 @@ impl<'a> Stage<'a> {
         let seat = &self.seats[on.worker];
         match on.to {
             Server::Cache => &seat.cache,
-            Server::Bus => &seat.bus,
+            Server::Subscription => &seat.subscription,
             Server::Database => &seat.database,
         }
     }

@@ -41,7 +41,7 @@ pub(crate) struct Orders {
     pub(crate) namespace: String,
     pub(crate) redis: String,
     /// The same server, to listen.
-    pub(crate) bus: String,
+    pub(crate) subscription: String,
     pub(crate) database: String,
     pub(crate) log: PathBuf,
     pub(crate) seed: u64,
@@ -180,7 +180,7 @@ async fn open(orders: &Orders) -> Result<Worker> {
     let db = CachedDb::builder(conn)
         .config(settings::config(&orders.namespace, orders.policy))
         .redis(pool)
-        .subscriber(Client::open(orders.bus.as_str())?)
+        .subscriber(Client::open(orders.subscription.as_str())?)
         .tampered(orders.sabotage.tamper())
         .build()
         .await?;

@@ -1,5 +1,5 @@
-//! Invalidations that other processes announce and this one does not hear: the near cache must
-//! notice, and let nothing that it keeps be served until it hears again.
+//! Invalidations that other processes announce and this one does not receive: the near cache must
+//! notice, and serve nothing until they arrive again.
 
 use std::time::Duration;
 
@@ -19,7 +19,12 @@ fn url(port: u16) -> String {
 }
 
 /// A process that asks the cache at one port and listens at another.
-async fn listening(world: &World, cache: u16, bus: u16, change: fn(&mut Config)) -> CachedDb {
+async fn listening(
+    world: &World,
+    cache: u16,
+    subscription: u16,
+    change: fn(&mut Config),
+) -> CachedDb {
     let mut config = Config::default();
     config.namespace.clone_from(&world.namespace);
     config.near_ttl = NEAR_TTL;
@@ -27,13 +32,13 @@ async fn listening(world: &World, cache: u16, bus: u16, change: fn(&mut Config))
     CachedDb::builder(world.conn.clone())
         .config(config)
         .redis(redis_pool(&url(cache)))
-        .subscriber(redis::Client::open(url(bus)).unwrap())
+        .subscriber(redis::Client::open(url(subscription)).unwrap())
         .build()
         .await
         .unwrap()
 }
 
-/// A world with one row, and a process besides those that may not hear.
+/// A world with one row, and a process besides those that may miss invalidations.
 async fn with_a_row(redis: &Redis) -> (World, badge::Repository, i64) {
     let world = World::on_redis(Backend::Sqlite, redis.url()).await;
     world.create_table(badge::Entity).await;
@@ -87,20 +92,20 @@ outage! {
     async fn a_broken_subscription_empties_the_near_cache() {
         let redis = Redis::start().unwrap();
         let (world, writers, id) = with_a_row(&redis).await;
-        let bus = Proxy::start(redis.port()).unwrap();
-        let db = listening(&world, redis.port(), bus.port(), |_| {}).await;
+        let subscription = Proxy::start(redis.port()).unwrap();
+        let db = listening(&world, redis.port(), subscription.port(), |_| {}).await;
         let badges = badge::Repository::new(&db);
         assert_eq!(near(&badges, id).await, "old");
 
-        bus.refuse(true);
-        bus.cut();
+        subscription.refuse(true);
+        subscription.cut();
         write(&writers, id, "new").await;
         shows_without_near(&badges, id, "new").await;
 
-        bus.refuse(false);
+        subscription.refuse(false);
         assert_eq!(near(&badges, id).await, "new");
         write(&writers, id, "newer").await;
-        eventually("the change is heard", async || {
+        eventually("the change has arrived", async || {
             let row = badges.find_by_id(id).await.unwrap().unwrap();
             (row.text == "newer").then_some(())
         })
@@ -110,43 +115,43 @@ outage! {
 
 outage! {
     /// Goal: a connection that hangs is like one on which nothing happens, to whoever only
-    /// listens. The pulse tells the two apart.
+    /// listens. The heartbeat tells the two apart.
     async fn a_silent_subscription_empties_the_near_cache() {
         let redis = Redis::start().unwrap();
         let (world, writers, id) = with_a_row(&redis).await;
-        let bus = Proxy::start(redis.port()).unwrap();
-        let db = listening(&world, redis.port(), bus.port(), |_| {}).await;
+        let subscription = Proxy::start(redis.port()).unwrap();
+        let db = listening(&world, redis.port(), subscription.port(), |_| {}).await;
         let badges = badge::Repository::new(&db);
         assert_eq!(near(&badges, id).await, "old");
 
-        bus.delay(Duration::ZERO, NEVER);
+        subscription.delay(Duration::ZERO, NEVER);
         write(&writers, id, "new").await;
         shows_without_near(&badges, id, "new").await;
 
-        bus.calm();
+        subscription.calm();
         assert_eq!(near(&badges, id).await, "new");
     }
 }
 
 outage! {
-    /// Goal: what is heard late, if in order, says what was true a while ago, and vouches for
+    /// Goal: a message that arrives late, if in order, is true of a while ago, and proves
     /// nothing that is served now.
     async fn a_late_subscription_vouches_for_nothing() {
         let redis = Redis::start().unwrap();
         let (world, writers, id) = with_a_row(&redis).await;
-        let bus = Proxy::start(redis.port()).unwrap();
-        let db = listening(&world, redis.port(), bus.port(), |_| {}).await;
+        let subscription = Proxy::start(redis.port()).unwrap();
+        let db = listening(&world, redis.port(), subscription.port(), |_| {}).await;
         let badges = badge::Repository::new(&db);
         assert_eq!(near(&badges, id).await, "old");
 
         // As long as several pulses; the connection is never given up.
-        bus.delay(Duration::ZERO, Duration::from_millis(2_000));
+        subscription.delay(Duration::ZERO, Duration::from_millis(2_000));
         write(&writers, id, "new").await;
         shows_without_near(&badges, id, "new").await;
         lapse(Duration::from_millis(3_000)).await;
         shows_without_near(&badges, id, "new").await;
 
-        bus.calm();
+        subscription.calm();
         assert_eq!(near(&badges, id).await, "new");
     }
 }
@@ -170,7 +175,7 @@ outage! {
             (count > 0).then_some(())
         })
         .await;
-        // Time for many a pulse.
+        // Time for many heartbeats.
         lapse(Duration::from_secs(2)).await;
         shows_without_near(&badges, id, "old").await;
         write(&writers, id, "new").await;
@@ -241,7 +246,7 @@ outage! {
         row.text = "new".into();
         writers.save(row).await.unwrap();
         // What the writer announced is on its way; what is announced later comes later.
-        eventually("the announcement has been heard", async || {
+        eventually("the announcement has arrived", async || {
             writers.invalidate(another).await.unwrap();
             let found = badges.clone();
             let found = tokio::time::timeout(Duration::from_millis(20), found.find_by_id(another));

@@ -5,7 +5,7 @@
 //! near what the entry holds, or what they have stored there, if their stamp still holds; nothing
 //! is ever too old for that. What ends it is, in the cases of *another* process, an announcement,
 //! which arrives in its order, whenever it likes, or is lost with the connection; in those of the
-//! *writers'* process, only that a write has been acknowledged, because what else it hears could
+//! *writers'* process, only that a write has been acknowledged, because what else it receives could
 //! only end more.
 //!
 //! What is checked in every state:
@@ -117,15 +117,15 @@ enum Reader {
     Ended,
 }
 
-/// What another process hears.
+/// What another process receives.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Bus {
-    Hears,
+enum Subscription {
+    Receives,
     /// Not any more, and it has not noticed; these writes it has missed.
     Broken {
         missed: Vec<u8>,
     },
-    Deaf,
+    Gap,
     /// It is sent what is announced, and does not trust that yet.
     Subscribed,
 }
@@ -153,11 +153,11 @@ pub(crate) enum Step {
     Owe(usize),
     LateDone(usize),
     Replay(usize),
-    Hear,
+    Receive,
     Break,
     NoticeBreak,
     Subscribe,
-    HearAgain,
+    Resume,
     ShortPause,
     FloorPause,
     Evict,
@@ -173,7 +173,7 @@ pub(crate) struct World {
     writes: Vec<Write>,
     readers: Vec<Reader>,
     near: Option<u8>,
-    bus: Bus,
+    subscription: Subscription,
     /// The writes whose announcements are on their way.
     on_its_way: Vec<u8>,
     faults: Faults,
@@ -183,7 +183,13 @@ pub(crate) struct World {
 impl std::hash::Hash for World {
     fn hash<H: std::hash::Hasher>(&self, hasher: &mut H) {
         (&self.cell, &self.row, &self.writers, &self.writes).hash(hasher);
-        (&self.readers, self.near, &self.bus, &self.on_its_way).hash(hasher);
+        (
+            &self.readers,
+            self.near,
+            &self.subscription,
+            &self.on_its_way,
+        )
+            .hash(hasher);
         (&self.faults, self.gaps).hash(hasher);
     }
 }
@@ -200,7 +206,7 @@ impl World {
             writes: vec![Write::default(); case.writers.len()],
             readers: vec![Reader::Waiting; case.readers],
             near: None,
-            bus: Bus::Hears,
+            subscription: Subscription::Receives,
             on_its_way: Vec::new(),
             faults: case.faults,
             gaps: case.gaps,
@@ -212,7 +218,7 @@ impl World {
         // What its process owes is not read near.
         let distrusts = self.case.whose == Whose::Writers
             && (self.writers.iter()).any(|writer| matches!(writer, Writer::Owing { .. }));
-        self.near.filter(|_| self.hears() && !distrusts)
+        self.near.filter(|_| self.receives() && !distrusts)
     }
 
     /// Whether what is served near must not be older than this write.
@@ -222,10 +228,10 @@ impl World {
             return write.acknowledged;
         }
         let number = &(writer as u8);
-        let unheard = self.on_its_way.contains(number)
-            || matches!(&self.bus, Bus::Broken { missed } if missed.contains(number));
+        let not_received = self.on_its_way.contains(number)
+            || matches!(&self.subscription, Subscription::Broken { missed } if missed.contains(number));
         let counts = write.acknowledged || self.case.from_commit;
-        write.announced && counts && !unheard
+        write.announced && counts && !not_received
     }
 
     /// The change is known in the process whose near cache this is.
@@ -243,22 +249,25 @@ impl World {
         }
     }
 
-    /// Whether it takes itself to hear of every change.
-    fn hears(&self) -> bool {
-        matches!(self.bus, Bus::Hears | Bus::Broken { .. })
+    /// Whether it takes every change to be received.
+    fn receives(&self) -> bool {
+        matches!(
+            self.subscription,
+            Subscription::Receives | Subscription::Broken { .. }
+        )
     }
 
     fn announce(&mut self, writer: usize) {
         if self.case.whose == Whose::Writers {
             return;
         }
-        match &mut self.bus {
-            Bus::Hears | Bus::Subscribed => self.on_its_way.push(writer as u8),
-            Bus::Broken { missed } if !missed.contains(&(writer as u8)) => {
+        match &mut self.subscription {
+            Subscription::Receives | Subscription::Subscribed => self.on_its_way.push(writer as u8),
+            Subscription::Broken { missed } if !missed.contains(&(writer as u8)) => {
                 missed.push(writer as u8);
                 missed.sort_unstable();
             }
-            Bus::Broken { .. } | Bus::Deaf => {}
+            Subscription::Broken { .. } | Subscription::Gap => {}
         }
     }
 
@@ -270,7 +279,7 @@ impl World {
         };
         self.readers[at] = match self.readers[at] {
             Reader::Waiting => Reader::Stamped {
-                holds: self.hears(),
+                holds: self.receives(),
             },
             Reader::Stamped { holds } => {
                 match self.cell.as_ref().and_then(|held| serve(&held.entry)) {
@@ -281,7 +290,7 @@ impl World {
                     None => Reader::Missed,
                 }
             }
-            Reader::Unstamped { state } => holding(state, self.hears()),
+            Reader::Unstamped { state } => holding(state, self.receives()),
             Reader::Keeping { state } => {
                 self.near = Some(state);
                 Reader::Ended
@@ -290,7 +299,7 @@ impl World {
             Reader::Selecting => Reader::Selected { row: self.row },
             Reader::Selected { row } => Reader::Filling {
                 row,
-                holds: self.hears(),
+                holds: self.receives(),
             },
             Reader::Filling { row, holds } => {
                 let request = Fill {
@@ -457,14 +466,14 @@ impl World {
 
     fn steps_of_bus(&self, steps: &mut Vec<Step>) {
         if !self.on_its_way.is_empty() {
-            steps.push(Step::Hear);
+            steps.push(Step::Receive);
         }
-        match self.bus {
-            Bus::Hears if self.gaps > 0 => steps.push(Step::Break),
-            Bus::Hears => {}
-            Bus::Broken { .. } => steps.push(Step::NoticeBreak),
-            Bus::Deaf => steps.push(Step::Subscribe),
-            Bus::Subscribed => steps.push(Step::HearAgain),
+        match self.subscription {
+            Subscription::Receives if self.gaps > 0 => steps.push(Step::Break),
+            Subscription::Receives => {}
+            Subscription::Broken { .. } => steps.push(Step::NoticeBreak),
+            Subscription::Gap => steps.push(Step::Subscribe),
+            Subscription::Subscribed => steps.push(Step::Resume),
         }
     }
 
@@ -532,7 +541,7 @@ impl World {
 
     fn take_bus(&mut self, step: Step) {
         match step {
-            Step::Hear => {
+            Step::Receive => {
                 self.on_its_way.remove(0);
                 self.raise_generation();
             }
@@ -541,7 +550,7 @@ impl World {
                 let mut missed = std::mem::take(&mut self.on_its_way);
                 missed.sort_unstable();
                 missed.dedup();
-                self.bus = Bus::Broken { missed };
+                self.subscription = Subscription::Broken { missed };
             }
             Step::NoticeBreak => {
                 let kept = self.near;
@@ -549,10 +558,10 @@ impl World {
                 if self.mutation == Mutation::NearKeptOverGap {
                     self.near = kept;
                 }
-                self.bus = Bus::Deaf;
+                self.subscription = Subscription::Gap;
             }
-            Step::Subscribe => self.bus = Bus::Subscribed,
-            Step::HearAgain => self.bus = Bus::Hears,
+            Step::Subscribe => self.subscription = Subscription::Subscribed,
+            Step::Resume => self.subscription = Subscription::Receives,
             _ => {}
         }
     }
@@ -597,7 +606,7 @@ impl System for World {
             | Step::StampFill(at)
             | Step::Fill(at) => self.read(at),
             Step::AskForRefresh(at) => self.readers[at] = self.lease(at, Want::Refresh),
-            Step::Hear | Step::Break | Step::NoticeBreak | Step::Subscribe | Step::HearAgain => {
+            Step::Receive | Step::Break | Step::NoticeBreak | Step::Subscribe | Step::Resume => {
                 self.take_bus(step);
             }
             Step::ShortPause => {
@@ -643,10 +652,11 @@ impl fmt::Display for World {
                 write!(f, "cache: {kind} {version} {state:?} writers {writers}")?;
             }
         }
-        let (near, row, bus, on_its_way) = (self.near, self.row, &self.bus, &self.on_its_way);
+        let (near, row, subscription, on_its_way) =
+            (self.near, self.row, &self.subscription, &self.on_its_way);
         write!(
             f,
-            "; database: state {} version {:?}; near: {near:?}; {bus:?}, on its way {on_its_way:?}",
+            "; database: state {} version {:?}; near: {near:?}; {subscription:?}, on its way {on_its_way:?}",
             row.state, row.version
         )
     }

@@ -64,10 +64,10 @@ pub(super) struct Connection {
 }
 
 enum State {
-    /// `generation` tells a failure of this connection from a late one of its predecessor.
+    /// `number` tells a failure of this connection from a late one of its predecessor.
     Up {
         connection: MultiplexedConnection,
-        generation: u64,
+        number: u64,
     },
     Down,
 }
@@ -106,9 +106,9 @@ impl Connection {
     }
 
     /// Tells one connection from the next; `None` while there is none.
-    pub(super) fn generation(&self) -> Option<u64> {
+    pub(super) fn number(&self) -> Option<u64> {
         match &*self.state.read() {
-            State::Up { generation, .. } => Some(*generation),
+            State::Up { number, .. } => Some(*number),
             State::Down => None,
         }
     }
@@ -197,11 +197,8 @@ impl Connection {
     where
         F: Future<Output = Result<T, RedisError>>,
     {
-        let (connection, generation) = match &*self.state.read() {
-            State::Up {
-                connection,
-                generation,
-            } => (connection.clone(), *generation),
+        let (connection, number) = match &*self.state.read() {
+            State::Up { connection, number } => (connection.clone(), *number),
             State::Down => return Err(TierError::Unavailable),
         };
         // The connection times each command itself.
@@ -214,13 +211,13 @@ impl Connection {
                 Ok(reply)
             }
             Err(error) if error.is_timeout() => {
-                self.unanswered(generation);
+                self.unanswered(number);
                 Err(TierError::Timeout(self.timeout))
             }
             Err(error) => {
                 let demoted = error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly);
                 if demoted || error.is_unrecoverable_error() || error.is_io_error() {
-                    self.broken(generation);
+                    self.broken(number);
                 }
                 Err(TierError::Failed(error.to_string()))
             }
@@ -240,7 +237,7 @@ impl Connection {
 
     /// An operation got no reply in time: one more sign that the connection is dead, unless the
     /// operation was sent before the last sign.
-    fn unanswered(&self, generation: u64) {
+    fn unanswered(&self, number: u64) {
         let now = Instant::now();
         let mut last = self.last_timeout.lock();
         if now < *last + self.timeout {
@@ -249,27 +246,27 @@ impl Connection {
         *last = now;
         drop(last);
         if self.timeouts_in_a_row.fetch_add(1, Ordering::Relaxed) + 1 >= TIMEOUTS_TO_BREAK {
-            self.broken(generation);
+            self.broken(number);
         }
     }
 
     /// Takes the connection down, once, and has it replaced.
-    fn broken(&self, generation: u64) {
+    fn broken(&self, number: u64) {
         let mut state = self.state.write();
-        if matches!(*state, State::Up { generation: current, .. } if current == generation) {
+        if matches!(*state, State::Up { number: current, .. } if current == number) {
             *state = State::Down;
             drop(state);
             tracing::warn!("the connection to the cache broke; reading from the database");
             self.stats.reconnects.add(1);
-            self.reconnect_from(generation + 1);
+            self.reconnect_from(number + 1);
         }
     }
 
-    fn reconnect_from(&self, generation: u64) {
-        tokio::spawn(reconnect(self.me.clone(), generation));
+    fn reconnect_from(&self, number: u64) {
+        tokio::spawn(reconnect(self.me.clone(), number));
     }
 
-    async fn connect(&self, generation: u64) -> Result<(), TierError> {
+    async fn connect(&self, number: u64) -> Result<(), TierError> {
         let limit = self.timeout * CONNECT_TIMEOUTS;
         let connecting = async {
             let connection = self
@@ -307,21 +304,18 @@ impl Connection {
             .await
             .unwrap_or(Err(TierError::Timeout(limit)))?;
         self.timeouts_in_a_row.store(0, Ordering::Relaxed);
-        *self.state.write() = State::Up {
-            connection,
-            generation,
-        };
+        *self.state.write() = State::Up { connection, number };
         Ok(())
     }
 }
 
 /// Replaces a broken connection; ends with the tier.
-async fn reconnect(conn: Weak<Connection>, generation: u64) {
+async fn reconnect(conn: Weak<Connection>, number: u64) {
     let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
     loop {
         backoff.pause().await;
         let Some(conn) = conn.upgrade() else { return };
-        match conn.connect(generation).await {
+        match conn.connect(number).await {
             Ok(()) => {
                 tracing::info!("the connection to the cache is back");
                 return;

@@ -55,7 +55,7 @@ impl Scripted {
 
     /// Waits until there are this many commands to answer, and says which.
     pub(super) async fn received(&self, count: usize) -> Vec<Command> {
-        let heard = async {
+        let received = async {
             loop {
                 let unanswered: Vec<Command> =
                     self.line.lock().unanswered.iter().cloned().collect();
@@ -65,10 +65,10 @@ impl Scripted {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         };
-        let heard = tokio::time::timeout(LIMIT, heard).await;
-        let heard = heard.expect("the server does not hear what the test waits for");
-        assert_eq!(heard.len(), count, "{heard:?}");
-        heard
+        let received = tokio::time::timeout(LIMIT, received).await;
+        let received = received.expect("the server does not receive what the test waits for");
+        assert_eq!(received.len(), count, "{received:?}");
+        received
     }
 
     /// Answers the first command: every key holds its own name, unless it starts with `no-`.
@@ -123,13 +123,13 @@ impl Line {
     }
 }
 
-/// Hears a connection out, and answers by itself what connecting asks for.
+/// Reads the commands of a connection, and answers by itself what connecting asks for.
 fn listen(mut stream: TcpStream, line: &Mutex<Line>) {
     *line.lock() = Line {
         stream: Some(stream.try_clone().unwrap()),
         ..Line::default()
     };
-    let mut heard = Vec::new();
+    let mut received = Vec::new();
     let mut input = vec![0; 64 * 1024];
     loop {
         let read = stream.read(&mut input).unwrap_or(0);
@@ -137,10 +137,10 @@ fn listen(mut stream: TcpStream, line: &Mutex<Line>) {
             // Nobody waits for these answers any more.
             return line.lock().unanswered.clear();
         }
-        heard.extend_from_slice(&input[..read]);
-        while let Some((command, rest)) = parse(&heard) {
-            let rest = heard.len() - rest.len()..;
-            heard = heard[rest].to_vec();
+        received.extend_from_slice(&input[..read]);
+        while let Some((command, rest)) = parse(&received) {
+            let rest = received.len() - rest.len()..;
+            received = received[rest].to_vec();
             let mut line = line.lock();
             match command[0].as_str() {
                 "TIME" => line.say("*2\r\n$1\r\n1\r\n$1\r\n2\r\n"),

@@ -68,7 +68,7 @@ impl Subscription {
         let Some(client) = self.client.clone() else {
             tracing::warn!(
                 "near caches stay off: over a pool, `CachedDbBuilder::subscriber` must name the \
-                 Redis server where invalidations are to be heard"
+                 Redis server to subscribe to"
             );
             return;
         };
@@ -94,7 +94,7 @@ enum Gap {
     Connect(Duration),
     #[error("the connection ended")]
     Ended,
-    #[error("no heartbeat was heard for {0:?}")]
+    #[error("no heartbeat for {0:?}")]
     Silence(Duration),
 }
 
@@ -117,12 +117,12 @@ impl SubscriptionTask {
     async fn listen(self) {
         let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
         loop {
-            let mut is_current = false;
-            let Err(gap) = self.follow(&mut is_current).await;
+            let mut receives = false;
+            let Err(gap) = self.follow(&mut receives).await;
             self.listener.on_gap();
-            if is_current {
+            if receives {
                 backoff.reset();
-                tracing::warn!(%gap, "invalidations may have gone unheard; near caches are off");
+                tracing::warn!(%gap, "invalidations may have been missed; near caches are off");
             } else {
                 tracing::debug!(%gap, "near caches are still off");
             }
@@ -131,17 +131,17 @@ impl SubscriptionTask {
     }
 
     /// Follows one subscription until there may be a gap.
-    async fn follow(&self, is_current: &mut bool) -> Result<Infallible, Gap> {
+    async fn follow(&self, receives: &mut bool) -> Result<Infallible, Gap> {
         let mut messages = self.subscribe().await?;
-        let mut generation = self.conn.generation();
-        let beating = self.beat();
-        tokio::pin!(beating);
-        let silence = self.patience() * MISSED_HEARTBEATS;
+        let mut number = self.conn.number();
+        let heartbeats = self.send_heartbeats();
+        tokio::pin!(heartbeats);
+        let silence = self.validity() * MISSED_HEARTBEATS;
         let mut deadline = Instant::now() + silence;
         loop {
             let message = tokio::select! {
                 message = messages.next() => message.ok_or(Gap::Ended)?,
-                never = &mut beating => match never {},
+                never = &mut heartbeats => match never {},
                 () = tokio::time::sleep_until(deadline) => return Err(Gap::Silence(silence)),
             };
             if message.get_channel_name() != self.heartbeat {
@@ -150,14 +150,14 @@ impl SubscriptionTask {
             }
             deadline = Instant::now() + silence;
             // What was published while there was no connection may have gone to another server.
-            let current = self.conn.generation();
-            if current != generation {
-                generation = current;
+            let current = self.conn.number();
+            if current != number {
+                number = current;
                 self.listener.on_invalidate(Invalidated::All);
             }
-            if !*is_current {
-                *is_current = true;
-                tracing::info!("invalidations are heard; near caches are on");
+            if !*receives {
+                *receives = true;
+                tracing::info!("invalidations arrive; near caches are on");
             }
             self.listener.heartbeat(self.vouched_for(&message));
         }
@@ -177,7 +177,7 @@ impl SubscriptionTask {
     }
 
     /// Sends heartbeats; each holds the time at which it was sent.
-    async fn beat(&self) -> Infallible {
+    async fn send_heartbeats(&self) -> Infallible {
         loop {
             let now = self.conn.clock().moment().as_nanos();
             // One that could not be sent does not come back either.
@@ -196,7 +196,7 @@ impl SubscriptionTask {
     }
 
     /// How long a heartbeat is good for.
-    fn patience(&self) -> Duration {
+    fn validity(&self) -> Duration {
         HEARTBEAT + self.conn.timeout() * HEARTBEAT_TIMEOUTS
     }
 
@@ -206,7 +206,7 @@ impl SubscriptionTask {
         let sent = sent.and_then(|sent| sent.parse().ok());
         // Nobody else writes to this channel.
         let sent = sent.map_or(Moment::START, Moment::from_nanos);
-        sent.plus(self.patience())
+        sent.plus(self.validity())
     }
 
     fn handle(&self, message: &Msg) {

@@ -34,8 +34,8 @@ async fn those_who_wait_fly_together_and_each_gets_its_own() {
     let waiting = fixture.readers(&names).await;
     fixture.server.received(TAKEN).await;
     fixture.server.answer();
-    let heard = fixture.server.received(TAKEN).await;
-    assert_eq!(heard[TAKEN - 1], mget(&names));
+    let received = fixture.server.received(TAKEN).await;
+    assert_eq!(received[TAKEN - 1], mget(&names));
     // While they are under way the next ones coalescer.
     let next = fixture.readers(&["e", "f"]).await;
     fixture.server.answer_all();
@@ -59,8 +59,8 @@ async fn a_key_that_many_want_is_asked_for_once() {
     let names = ["a", "b", "a", "no-c", "a", "no-c"];
     readers.extend(fixture.readers(&names).await);
     fixture.server.answer();
-    let heard = fixture.server.received(TAKEN).await;
-    assert_eq!(heard[TAKEN - 1], mget(&["a", "b", "no-c"]));
+    let received = fixture.server.received(TAKEN).await;
+    assert_eq!(received[TAKEN - 1], mget(&["a", "b", "no-c"]));
     fixture.server.answer_all();
     let names: Vec<&str> = std::iter::repeat_n("t", TAKEN).chain(names).collect();
     all_found(readers, &names).await;
@@ -85,11 +85,11 @@ async fn a_batch_has_a_bound() {
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     readers.extend(fixture.readers(&names).await);
     fixture.server.answer();
-    let heard = fixture.server.received(TAKEN).await;
-    assert_eq!(heard[TAKEN - 1], mget(&names[..KEYS_PER_MGET]));
+    let received = fixture.server.received(TAKEN).await;
+    assert_eq!(received[TAKEN - 1], mget(&names[..KEYS_PER_MGET]));
     fixture.server.answer();
-    let heard = fixture.server.received(TAKEN).await;
-    assert_eq!(heard[TAKEN - 1], get(names[KEYS_PER_MGET]));
+    let received = fixture.server.received(TAKEN).await;
+    assert_eq!(received[TAKEN - 1], get(names[KEYS_PER_MGET]));
     fixture.server.answer_all();
     let names: Vec<&str> = std::iter::repeat_n("t", TAKEN).chain(names).collect();
     all_found(readers, &names).await;
@@ -105,8 +105,8 @@ async fn a_reader_that_goes_away_while_it_waits_is_not_read_for() {
     gone.abort();
     gone.await.unwrap_err();
     fixture.server.answer();
-    let heard = fixture.server.received(TAKEN).await;
-    assert_eq!(heard[TAKEN - 1], mget(&["a", "c"]));
+    let received = fixture.server.received(TAKEN).await;
+    assert_eq!(received[TAKEN - 1], mget(&["a", "c"]));
     fixture.server.answer_all();
     all_found(waiting, &["a", "c"]).await;
     all_found(taken, &["t"; TAKEN]).await;
@@ -132,8 +132,8 @@ async fn readers_that_go_away_in_flight_leave_the_batch_unharmed() {
     let gone = taken.remove(0);
     gone.abort();
     gone.await.unwrap_err();
-    let heard = fixture.server.received(TAKEN + 1).await;
-    assert_eq!(heard[TAKEN], mget(&["a", "b", "c"]));
+    let received = fixture.server.received(TAKEN + 1).await;
+    assert_eq!(received[TAKEN], mget(&["a", "b", "c"]));
     for at in [2, 0] {
         let gone = waiting.remove(at);
         gone.abort();
@@ -213,8 +213,12 @@ async fn each_reader_has_a_time_out_of_its_own() {
     tokio::time::sleep(TIMEOUT / 2).await;
     let late = tokio::spawn(timed(fixture.reader("late").await));
     fixture.server.answer();
-    let heard = fixture.server.received(TAKEN).await;
-    assert_eq!(heard[TAKEN - 1], mget(&["early", "late"]), "in one batch");
+    let received = fixture.server.received(TAKEN).await;
+    assert_eq!(
+        received[TAKEN - 1],
+        mget(&["early", "late"]),
+        "in one batch"
+    );
     let early = in_time(early).await.unwrap();
     let late = in_time(late).await.unwrap();
     let a_tick = Duration::from_millis(2);
@@ -241,8 +245,8 @@ async fn a_reader_whose_time_is_up_leaves_its_key_to_the_others() {
     tokio::time::sleep(TIMEOUT / 2).await;
     let late = fixture.reader("same").await;
     fixture.server.answer();
-    let heard = fixture.server.received(TAKEN).await;
-    assert_eq!(heard[TAKEN - 1], get("same"), "in one batch");
+    let received = fixture.server.received(TAKEN).await;
+    assert_eq!(received[TAKEN - 1], get("same"), "in one batch");
     assert!(matches!(
         found(early).await,
         Err(TierError::Timeout(TIMEOUT))

@@ -67,8 +67,8 @@ impl Fixture {
     /// Readers that are under way and keep everyone else waiting.
     pub(super) async fn taken(&self) -> Vec<JoinHandle<ReadResult>> {
         let readers = self.readers(&["t"; TAKEN]).await;
-        let heard = self.server.received(TAKEN).await;
-        assert!(heard.iter().all(|command| *command == get("t")));
+        let received = self.server.received(TAKEN).await;
+        assert!(received.iter().all(|command| *command == get("t")));
         readers
     }
 
