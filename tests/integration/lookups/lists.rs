@@ -9,7 +9,7 @@ use cached_repo_tests::{
         card::{self, Suit},
         label,
     },
-    eventually,
+    eventually, lapse,
 };
 use sea_orm::{
     ActiveValue::{Set, Unchanged},
@@ -56,6 +56,41 @@ async fn cards(world: &World) -> (cached_repo::CachedDb, card::Repository) {
     let db = world.db().await;
     let cards = card::Repository::new(&db);
     (db, cards)
+}
+
+everywhere!(a_list_past_its_ttl_is_served_while_it_is_reloaded_behind);
+/// Goal: `stale_ttl` covers a list as it covers a row: past its TTL it is served at once, and loaded
+/// again behind the reader.
+async fn a_list_past_its_ttl_is_served_while_it_is_reloaded_behind(world: World) {
+    const TTL: Duration = Duration::from_millis(200);
+    create(&world).await;
+    let db = world
+        .db_with(|config| {
+            config.ttl = TTL;
+            config.stale_ttl = Duration::from_secs(3600);
+        })
+        .await;
+    let cards = card::Repository::new(&db);
+    for id in [1, 2] {
+        cards.insert(new_card(id, 1)).await.unwrap();
+    }
+    assert_eq!(ids(&cards.find_all_by_deck(1).await.unwrap()), [1, 2]);
+    settled(&db).await;
+    world
+        .raw(
+            "INSERT INTO card (id, deck, up, face, suit, price) \
+             VALUES (3, 1, true, 'face 3', 'hearts', 0)",
+        )
+        .await;
+    lapse(TTL * 2).await;
+    let before = cards.stats();
+    assert_eq!(ids(&cards.find_all_by_deck(1).await.unwrap()), [1, 2]);
+    let after = cards.stats();
+    assert_eq!(after.index_hits, before.index_hits + 1);
+    assert_eq!(after.index_misses, before.index_misses);
+    settled(&db).await;
+    assert!(cards.stats().refreshes > before.refreshes);
+    assert_eq!(ids(&cards.find_all_by_deck(1).await.unwrap()), [1, 2, 3]);
 }
 
 everywhere!(a_list_is_ordered_by_key);
