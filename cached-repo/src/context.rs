@@ -60,7 +60,6 @@ impl EntityContext {
             prefix: Arc::clone(self.entity.keys.prefix()),
             stats: Arc::clone(&self.entity.stats),
             on_failure: self.on_cache_failure,
-            of_index: false,
             writes: 0,
             floor,
             raw: false,
@@ -70,10 +69,7 @@ impl EntityContext {
 
     /// A change of an index entry.
     pub(crate) fn index_change(&self) -> Change {
-        Change {
-            of_index: true,
-            ..self.row_change(Version::ZERO, None)
-        }
+        self.row_change(Version::ZERO, None)
     }
 
     /// A change of a row by statements of the user's own.
@@ -153,8 +149,11 @@ impl EntityContext {
 
     /// A load whose task ended without a result.
     pub(crate) fn load_aborted(&self) -> ReadError {
-        ReadError::Aborted {
-            entity: self.entity.name.clone(),
+        let entity = self.entity.name.clone();
+        if self.shared.tasks.have_ended() {
+            ReadError::RuntimeEnded { entity }
+        } else {
+            ReadError::Aborted { entity }
         }
     }
 

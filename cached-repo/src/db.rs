@@ -193,7 +193,10 @@ impl CachedDb {
         // inside a transaction, and whatever is written over it next is lost
         // (<https://github.com/transact-rs/sqlx/issues/4393>).
         let begun = tasks.spawn(async move { context.conn.begin().await });
-        let aborted = |_| DbErr::Custom("the runtime was shut down".into());
+        let aborted = |_| {
+            let why = "the runtime on which the `CachedDb` was built has ended";
+            DbErr::Custom(why.into())
+        };
         let conn = begun.await.map_err(aborted)??;
         Ok(Transaction::over(conn, None, &self.registry))
     }

@@ -27,10 +27,17 @@ pub enum ReadError {
         /// The entity's name.
         entity: String,
     },
-    /// The task that loaded the row ended without a result: it panicked, or its runtime was shut
-    /// down.
+    /// The task that loaded the row ended without a result: it panicked, or its runtime is being
+    /// shut down.
     #[error("the load of `{entity}` was aborted; try again")]
     Aborted {
+        /// The entity's name.
+        entity: String,
+    },
+    /// The tokio runtime on which the [`CachedDb`](crate::CachedDb) was built has ended, and with it
+    /// all background work. Build another one on a runtime that outlives its users.
+    #[error("`{entity}` was not read: the runtime on which its `CachedDb` was built has ended")]
+    RuntimeEnded {
         /// The entity's name.
         entity: String,
     },
@@ -84,16 +91,6 @@ pub enum WriteError {
         /// What the cache said.
         source: TierError,
     },
-    /// More writes are in flight on this row than the cache can keep track of, or have been for half
-    /// of [`Config::block_ttl`](crate::Config::block_ttl) on one of its index entries. Nothing was
-    /// written.
-    #[error("too many writes are in flight on `{entity}` {id}; try again")]
-    Contended {
-        /// The entity's name.
-        entity: String,
-        /// The primary key.
-        id: String,
-    },
     /// The write took so long that what protects its row in the cache might have lapsed. It was
     /// rolled back; try again.
     #[error("writing `{entity}` took longer than `block_ttl` allows; rolled back, try again")]
@@ -122,6 +119,12 @@ pub enum WriteError {
     /// The row may have been written.
     #[error("the write of `{entity}` was aborted and may have happened")]
     Aborted {
+        /// The entity's name.
+        entity: String,
+    },
+    /// As [`ReadError::RuntimeEnded`]. Nothing was written.
+    #[error("`{entity}` was not written: the runtime on which its `CachedDb` was built has ended")]
+    RuntimeEnded {
         /// The entity's name.
         entity: String,
     },
@@ -189,13 +192,6 @@ pub enum CommitError {
     CacheUnavailable {
         /// What the cache said.
         source: TierError,
-    },
-    /// More writes are in flight on one of its rows than the cache keeps track of. It was rolled
-    /// back; try again.
-    #[error("too many writes are in flight on {key}; rolled back, try again")]
-    Contended {
-        /// The key.
-        key: String,
     },
     /// Blocking the keys took so long that a block might have lapsed. It was rolled
     /// back; try again.

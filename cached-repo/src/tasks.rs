@@ -6,14 +6,18 @@
 //!
 //! Does not know what the tasks do.
 
+use std::{future::pending, sync::Arc};
+
 use tokio::{runtime::Handle, task::JoinHandle};
-use tokio_util::task::{TaskTracker, task_tracker::TrackedFuture};
+use tokio_util::task::{AbortOnDropHandle, TaskTracker, task_tracker::TrackedFuture};
 
 /// The background tasks of a [`CachedDb`](crate::CachedDb).
 #[derive(Clone, Debug)]
 pub(crate) struct Tasks {
     tracker: TaskTracker,
     runtime: Handle,
+    /// Ends with the runtime.
+    sentinel: Arc<AbortOnDropHandle<()>>,
 }
 
 impl Tasks {
@@ -22,9 +26,11 @@ impl Tasks {
     /// # Panics
     /// Outside a tokio runtime.
     pub(crate) fn on_current_runtime() -> Self {
+        let runtime = Handle::current();
         Self {
             tracker: TaskTracker::new(),
-            runtime: Handle::current(),
+            sentinel: Arc::new(AbortOnDropHandle::new(runtime.spawn(pending()))),
+            runtime,
         }
     }
 
@@ -45,6 +51,11 @@ impl Tasks {
     /// The runtime that tasks run on.
     pub(crate) fn runtime(&self) -> &Handle {
         &self.runtime
+    }
+
+    /// Whether the runtime has ended, so that nothing can be spawned any more.
+    pub(crate) fn have_ended(&self) -> bool {
+        self.sentinel.is_finished()
     }
 
     /// Waits until all tasks have ended.

@@ -5,8 +5,8 @@ use bytes::Bytes;
 use cached_repo::internals::{
     Kind, Timestamp, Token, Version,
     state::{
-        self, Block, Blocked, Cell, Done, Fill, Filled, Lease, Leased, Loaded, Outcome, Published,
-        Value, Want,
+        self, Block, Cell, Done, Fill, Filled, Lease, Leased, Loaded, Outcome, Published, Value,
+        Want,
     },
 };
 
@@ -87,14 +87,14 @@ impl World {
         )
     }
 
-    fn block(&mut self, who: u64) -> Blocked {
+    fn block(&mut self, who: u64) {
         let request = Block {
             token: Token::from_bits(who),
             block_ms: BLOCK_MS,
             tombstone_ms: KEEP_MS,
         };
         let now = self.now();
-        state::block(&mut self.cell, now, &request)
+        state::block(&mut self.cell, now, &request);
     }
 
     fn put(&mut self, who: u64, number: u64, text: &str) -> Published {
@@ -117,6 +117,10 @@ impl World {
                 value: value(text),
             },
         )
+    }
+
+    fn rolled_back(&mut self, who: u64) {
+        assert_eq!(self.done(who, Outcome::RolledBack), Published::RolledBack);
     }
 
     /// A committed delete of this version.
@@ -183,7 +187,7 @@ fn a_fill_under_another_readers_lease_is_refused() {
     let mut world = World::default();
     assert_eq!(world.lease(1), Leased::Granted);
     world.block(2);
-    world.done(2, Outcome::RolledBack);
+    world.rolled_back(2);
     assert_eq!(world.lease(3), Leased::Granted);
     assert_eq!(world.fill(1, 1, "old"), Filled::LeaseLost);
     assert_eq!(world.fill(3, 1, "row"), Filled::Stored);
@@ -406,7 +410,7 @@ fn a_rollback_leaves_the_other_writes_blocks() {
     let mut world = World::holding(1, "one");
     world.block(1);
     world.block(2);
-    assert_eq!(world.done(1, Outcome::RolledBack), Published::RolledBack);
+    world.rolled_back(1);
     assert_eq!(world.lease(3), Leased::Blocked);
     assert_eq!(world.put(2, 2, "two"), Published::Put);
     assert_eq!(world.served().as_deref(), Some("two"));
@@ -446,23 +450,58 @@ fn writes_that_void_each_other_leave_no_claim_behind() {
     let mut world = World::default();
     world.block(0);
     for who in 1..200 {
-        assert_eq!(world.block(who), Blocked::Placed, "write {who}");
+        world.block(who);
         assert_eq!(world.invalidate(who - 1, 0), Published::Invalidated);
     }
     assert_eq!(world.invalidate(199, 0), Published::Invalidated);
     assert_eq!(world.lease(1_000), Leased::Granted);
 }
 
-/// Goal: the number of writes in flight is bounded, and full means "not now", not "unprotected".
+/// Goal: any number of writes is let in, and each protects its row: nothing is served until the last
+/// of them has ended or its time is up. Those that share a slot cannot put.
 #[test]
-fn too_many_writers_are_turned_away_and_lapse() {
+fn a_crowd_of_writers_shares_slots() {
+    let mut world = World::holding(1, "one");
+    for who in 0..60 {
+        world.block(who);
+        world.wait(1);
+    }
+    assert_eq!(writers(&world), 50);
+    assert_eq!(world.put(0, 2, "two"), Published::Invalidated);
+    for who in 1..59 {
+        world.rolled_back(who);
+    }
+    assert_eq!(writers(&world), 2, "the last write and what others share");
+    assert_eq!(world.put(59, 3, "three"), Published::Put);
+    assert_eq!(world.served(), None, "another write may be in flight");
+    assert_eq!(world.lease(100), Leased::Blocked);
+    world.wait(BLOCK_MS - 60);
+    assert_eq!(world.lease(100), Leased::Blocked);
+    world.wait(20);
+    assert_eq!(world.lease(100), Leased::Granted);
+    assert_eq!(world.fill(100, 3, "three"), Filled::Stored);
+}
+
+/// Goal: writes whose time is up share one slot, and leave room. None of them is forgotten: what is
+/// put beside them is not served, also if one of them says late that it wrote nothing.
+#[test]
+fn lapsed_writers_share_one_slot_until_someone_reads() {
     let mut world = World::holding(1, "one");
     for who in 0..50 {
-        assert_eq!(world.block(who), Blocked::Placed);
+        world.block(who);
     }
-    assert_eq!(world.block(50), Blocked::Busy);
-    assert_eq!(world.lease(51), Leased::Blocked);
     world.wait(BLOCK_MS);
+    world.block(50);
+    assert_eq!(writers(&world), 2);
+    world.rolled_back(49);
+    assert_eq!(writers(&world), 2);
+    assert_eq!(world.put(50, 2, "two"), Published::Put);
+    assert_eq!(world.served(), None);
     assert_eq!(world.lease(51), Leased::Granted);
-    assert_eq!(world.block(50), Blocked::Placed);
+    assert_eq!(world.fill(51, 2, "two"), Filled::Stored);
+    assert_eq!(world.served().as_deref(), Some("two"));
+}
+
+fn writers(world: &World) -> usize {
+    world.cell.as_ref().unwrap().entry.claims.writers().len()
 }

@@ -115,6 +115,26 @@ fn hostile(world: &World) -> Vec<String> {
     texts
 }
 
+everywhere!(many_unknown_texts_are_one_statement);
+/// Goal: a batch of texts is one statement, also where the database may call texts equal that differ.
+async fn many_unknown_texts_are_one_statement(world: World) {
+    world.create_table(by_text::Entity).await;
+    let rows = by_text::Repository::new(&world.db().await);
+    let row = by_text::ActiveModel {
+        id: Set("known".into()),
+        name: Set("row".into()),
+        ..Default::default()
+    };
+    rows.insert(row).await.unwrap();
+    rows.invalidate("known").await.unwrap();
+    let _ = world.statements.take();
+    let asked = (0..500).map(|number| format!("unknown {number}"));
+    let asked: Vec<String> = asked.chain(["known".into()]).collect();
+    let found = rows.find_by_ids(asked).await.unwrap();
+    assert_eq!(found.iter().flatten().count(), 1);
+    assert_eq!(world.statements.verbs(), ["SELECT"]);
+}
+
 everywhere!(hostile_texts_are_told_apart);
 /// Goal: no text forges the key of another, however it is spelt or however long it is.
 async fn hostile_texts_are_told_apart(world: World) {

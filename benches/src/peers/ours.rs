@@ -51,7 +51,7 @@ impl Contender for Ours {
         match self.cities.update_with(id, change).await {
             Ok(_) => Ok(()),
             // Of too many who want this row; the caller is told, and may try again.
-            Err(WriteError::VersionConflict { .. } | WriteError::Contended { .. }) => {
+            Err(WriteError::VersionConflict { .. }) => {
                 self.given_up.fetch_add(1, Ordering::Relaxed);
                 Ok(())
             }

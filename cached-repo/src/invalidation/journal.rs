@@ -47,8 +47,6 @@ pub(crate) struct Change {
     pub(crate) prefix: Arc<str>,
     pub(crate) stats: Arc<EntityStats>,
     pub(crate) on_failure: OnCacheFailure,
-    /// Whether the key is that of an index entry rather than of a row.
-    pub(crate) of_index: bool,
     /// How many statements wrote it.
     pub(crate) writes: u64,
     /// Nothing below may be stored.

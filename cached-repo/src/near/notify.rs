@@ -13,7 +13,7 @@ use super::generations::Generations;
 use crate::{
     protocol::{
         Key, Timestamp,
-        state::{Block, Blocked, Done, Fill, Filled, Lease, Leased, Published},
+        state::{Block, Done, Fill, Filled, Lease, Leased, Published},
     },
     tier::{Fetched, Invalidated, InvalidationListener, Reply, Tier},
 };
@@ -74,7 +74,7 @@ impl Tier for NotifyingTier {
         self.tier.fill(key, request)
     }
 
-    fn block<'a>(&'a self, key: &'a Key, request: Block) -> Reply<'a, Blocked> {
+    fn block<'a>(&'a self, key: &'a Key, request: Block) -> Reply<'a, ()> {
         let note = self.note(Invalidated::Key(key.as_str()));
         Box::pin(async move {
             let _note = note;

@@ -83,12 +83,12 @@ pub enum Claims {
     None,
     /// One reader loads the row.
     Lease(Slot),
-    /// Writes are in flight, at least one, at most [`Claims::MAX_WRITERS`].
+    /// Writes are in flight, at least one, in at most [`Claims::MAX_WRITERS`] slots.
     Writers(Vec<Slot>),
 }
 
 impl Claims {
-    /// The most writes that may be in flight on one key.
+    /// The most slots on one key. Of more writes, the oldest share one.
     pub const MAX_WRITERS: usize = 50;
 
     /// The writes in flight.

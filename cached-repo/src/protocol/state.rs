@@ -135,15 +135,6 @@ pub struct Block {
     pub tombstone_ms: u64,
 }
 
-/// What became of a block.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Blocked {
-    /// Nothing is served or stored until the write is done, or its time is up.
-    Placed,
-    /// [`Claims::MAX_WRITERS`] writes are in flight on this key; try again.
-    Busy,
-}
-
 /// Ends a write.
 #[derive(Clone, Debug)]
 pub struct Done {
@@ -284,38 +275,61 @@ fn release(cell: &mut Cell, now: Timestamp) {
     }
 }
 
-/// Announces a write.
-pub fn block(cell: &mut Cell, now: Timestamp, request: &Block) -> Blocked {
+/// Announces a write: until it is done or its time is up, nothing is served or stored.
+pub fn block(cell: &mut Cell, now: Timestamp, request: &Block) {
+    block_within(cell, now, request, Claims::MAX_WRITERS);
+}
+
+/// The same with so many slots, at least two: for checkers that cannot try fifty writers.
+pub fn block_within(cell: &mut Cell, now: Timestamp, request: &Block, slots: usize) {
     let writer = Slot {
         token: request.token,
         until: now.plus_ms(request.block_ms),
     };
     let keep_until = now.plus_ms(request.tombstone_ms);
     let gone_at = writer.until.plus_ms(request.tombstone_ms);
-    let (version, floor_until, writers, expires_at) = match cell {
-        None => (Version::ZERO, keep_until, vec![writer], gone_at),
-        Some(Stored { entry, expires_at }) => {
-            if entry.claims.writers().len() >= Claims::MAX_WRITERS {
-                return Blocked::Busy;
-            }
-            // The others stay, also those whose time is up: while one is listed, nobody can be
-            // sure what it did.
-            let mut writers = entry.claims.writers().to_vec();
-            writers.push(writer);
-            let floor_until = floor_until(entry).max(keep_until);
-            (
-                floor(entry, now),
-                floor_until,
-                writers,
-                (*expires_at).max(gone_at),
-            )
-        }
+    let (version, floor_until, mut writers, expires_at) = match cell {
+        None => (Version::ZERO, keep_until, Vec::new(), gone_at),
+        Some(Stored { entry, expires_at }) => (
+            floor(entry, now),
+            floor_until(entry).max(keep_until),
+            condensed(entry.claims.writers(), now, slots - 1),
+            (*expires_at).max(gone_at),
+        ),
     };
+    writers.push(writer);
     *cell = Some(Stored {
         entry: tombstone(version, now, floor_until, Claims::Writers(writers)),
         expires_at,
     });
-    Blocked::Placed
+}
+
+/// The writers in at most so many slots. Those whose time is up share one, and so do the oldest
+/// that find no room. None is left out: while one is listed, nobody can be sure what it did. A
+/// writer whose slot is shared cannot take it off, and can no longer put its row.
+fn condensed(writers: &[Slot], now: Timestamp, room: usize) -> Vec<Slot> {
+    let (lapsed, mut slots): (Vec<Slot>, Vec<Slot>) = writers
+        .iter()
+        .copied()
+        .partition(|writer| writer.until <= now);
+    slots.splice(0..0, shared(&lapsed));
+    let too_many = slots.len().saturating_sub(room);
+    if too_many > 0 {
+        let oldest = shared(&slots[..=too_many]);
+        slots.splice(..=too_many, oldest);
+    }
+    slots
+}
+
+/// One slot for all of these.
+fn shared(slots: &[Slot]) -> Option<Slot> {
+    match slots {
+        [one] => Some(*one),
+        _ => Some(Slot {
+            token: Token::SHARED,
+            until: slots.iter().map(|slot| slot.until).max()?,
+        }),
+    }
 }
 
 /// Ends a write.

@@ -24,6 +24,9 @@ impl Token {
     /// [`from_bits`](Self::from_bits).
     const VOID: u8 = b'*';
 
+    /// The token of the slot that several writes share. No attempt has it, so none takes the slot off.
+    pub const SHARED: Self = Self([Self::VOID; Self::LEN]);
+
     /// A token that no other attempt has: 64 bits of a counter under a SipHash key that the
     /// operating system drew for this process.
     pub fn fresh() -> Self {

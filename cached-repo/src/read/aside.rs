@@ -38,18 +38,20 @@ impl Aside {
             reader: Arc::clone(read.reader),
             policy: read.policy,
             question,
+            budget: read.budget,
         };
         let (reader, key) = (&query.reader, &query.question.key);
         let inside = read.scope.is_transaction();
         if !inside && read.policy.fresh {
-            let lease = reader.leases.acquire_fresh(key).await;
+            let lease = reader.leases.acquire_fresh(key, query.budget).await;
             return Self::miss(query, lease);
         }
         if inside || !reader.trusts(key) {
             reader.stats().bypasses.add(1);
             return Self::miss(query, None);
         }
-        let reason = match reader.look(&query.question, &query.policy).await {
+        let seen = reader.look(&query.question, &query.policy, query.budget);
+        let reason = match seen.await {
             Seen::Rows(rows, freshness) => {
                 reader.count_hit(&rows, freshness);
                 if freshness.wants_reload() {
@@ -71,7 +73,9 @@ impl Aside {
                 Seen::Index(..) | Seen::Miss(_) | Seen::Unknown => None,
             }
         };
-        match reader.leases.acquire(key, wanted(reason), accept).await {
+        let budget = query.budget.continued();
+        let acquired = reader.leases.acquire(key, wanted(reason), budget, accept);
+        match acquired.await {
             Acquired::Known(rows) => Self::Known(rows.into_one()),
             Acquired::Lease(guard) => Self::miss(query, Some(guard)),
             Acquired::Nothing => Self::miss(query, None),

@@ -11,6 +11,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
+use super::budget::Budget;
 use crate::{
     backoff::Backoff,
     clock::ms,
@@ -62,8 +63,13 @@ impl Leases {
         }
     }
 
+    /// The time of background work.
+    pub(super) fn budget(&self) -> Budget {
+        Budget::of(self.shared.config.cache_timeout)
+    }
+
     /// Asks for the right to load, once.
-    pub(super) async fn request(&self, key: &Key, want: Want) -> LeaseReply {
+    pub(super) async fn request(&self, key: &Key, want: Want, budget: Budget) -> LeaseReply {
         let guard = LeaseGuard {
             leases: self.clone(),
             key: key.clone(),
@@ -77,7 +83,7 @@ impl Leases {
             floor: Version::ZERO,
             want,
         };
-        let reply = match self.shared.tier.lease(key, request).await {
+        let reply = match budget.within(self.shared.tier.lease(key, request)).await {
             Ok(Leased::Granted) => return LeaseReply::Granted(guard),
             // It may still be granted, so the guard gives it back.
             Err(TierError::Timeout(_)) => return LeaseReply::Unknown,
@@ -96,20 +102,25 @@ impl Leases {
         &self,
         key: &Key,
         mut want: Want,
+        mut budget: Budget,
         accept: impl Fn(&Entry) -> Option<T>,
     ) -> Acquired<T> {
         let deadline = Instant::now() + self.shared.config.lease_wait;
         let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
+        let mut waits = false;
         loop {
-            match self.request(key, want).await {
+            match self.request(key, want, budget).await {
                 LeaseReply::Granted(guard) => return Acquired::Lease(guard),
                 LeaseReply::Hit(entry) => match accept(&entry) {
                     Some(known) => return Acquired::Known(known),
                     None => want = Want::Refresh,
                 },
                 LeaseReply::Wait => {
-                    self.stats.lease_waits.add(1);
+                    self.stats.lease_waits.add(u64::from(!waits));
+                    waits = true;
+                    let began = Instant::now();
                     backoff.pause().await;
+                    budget = budget.resumed_after(began.elapsed());
                     // What the other one stores will do.
                     want = Want::Value;
                 }
@@ -122,16 +133,16 @@ impl Leases {
     }
 
     /// Gets the right to load whatever the cache holds; `None` if nothing must be stored.
-    pub(super) async fn acquire_fresh(&self, key: &Key) -> Option<LeaseGuard> {
+    pub(super) async fn acquire_fresh(&self, key: &Key, budget: Budget) -> Option<LeaseGuard> {
         // Another reader's lease may belong to a load that began before this call, so it is
         // revoked; at most once, because whoever comes next reads no earlier than this call.
         for _ in 0..2 {
-            match self.request(key, Want::Refresh).await {
+            match self.request(key, Want::Refresh, budget).await {
                 LeaseReply::Granted(guard) => return Some(guard),
-                LeaseReply::Wait => self.invalidate(key).await,
+                LeaseReply::Wait => self.invalidate(key, budget).await,
                 // A write in flight may put an older row than this call is to show.
                 LeaseReply::Blocked => {
-                    self.invalidate(key).await;
+                    self.invalidate(key, budget).await;
                     break;
                 }
                 LeaseReply::Hit(_) | LeaseReply::Unknown => break,
@@ -168,7 +179,7 @@ impl Leases {
             guard.end();
         }
         if kept && replaces && !failed {
-            self.invalidate(&key).await;
+            self.invalidate(&key, self.budget()).await;
         }
         filled
     }
@@ -194,7 +205,7 @@ impl Leases {
 
     /// Makes the entry a tombstone. If the tier gives no answer, the entry stays: this only repairs
     /// what was written past the library.
-    pub(super) async fn invalidate(&self, key: &Key) {
+    pub(super) async fn invalidate(&self, key: &Key, budget: Budget) {
         let request = Done {
             token: Token::fresh(),
             tombstone_ms: ms(self.shared.config.tombstone_ttl),
@@ -202,7 +213,11 @@ impl Leases {
                 floor: Version::ZERO,
             },
         };
-        if self.shared.tier.done(key, request).await.is_ok() {
+        if budget
+            .within(self.shared.tier.done(key, request))
+            .await
+            .is_ok()
+        {
             self.stats.invalidations.add(1);
         }
     }

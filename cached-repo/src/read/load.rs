@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use super::{
     audit::Auditor,
     batch::{Load, Missed},
+    budget::Budget,
     lease::{LeaseGuard, LeaseReply, Leases},
     load_limit::LoadLimit,
     loader::Loader,
@@ -25,7 +26,7 @@ use super::{
     question::{By, Question, Rows},
     repair::Repairs,
     seen::{Freshness, Seen, judge},
-    select::Selects,
+    select::{Selects, has_others},
     single_flight::SingleFlight,
     store::to_store,
 };
@@ -42,7 +43,7 @@ use crate::{
     },
     session::Scope,
     telemetry::EntityStats,
-    tier::Fetched,
+    tier::{Fetched, run_bounded},
 };
 
 /// The rows that answer a question, or why there is no answer.
@@ -109,10 +110,15 @@ impl Reader {
     }
 
     /// What the shared tier says of a question.
-    pub(super) async fn look(&self, question: &Question, policy: &ReadPolicy) -> Seen {
+    pub(super) async fn look(
+        &self,
+        question: &Question,
+        policy: &ReadPolicy,
+        budget: Budget,
+    ) -> Seen {
         let stamp = self.stamp(question);
         let tier = &self.context.shared.tier;
-        let held = tier.get(&question.key).await;
+        let held = budget.within(tier.get(&question.key)).await;
         self.see(question, policy, held.as_ref().ok(), stamp, tier.now())
     }
 
@@ -220,15 +226,15 @@ impl Reader {
         }
     }
 
-    /// Asks the database all questions at once; the answers are under the keys of their rows.
+    /// Asks the database all questions at once.
     pub(super) async fn select_each(
         &self,
         scope: &Scope,
         questions: Vec<&Question>,
-    ) -> Result<HashMap<Key, Rows>, ReadError> {
+    ) -> Result<Found, ReadError> {
         let selects = &self.selects;
         let rows = match questions.first().map(|question| &question.by) {
-            None => return Ok(HashMap::new()),
+            None => return Ok(Found::default()),
             Some(By::Id(_)) => {
                 let ids = questions.iter().filter_map(|question| match &question.by {
                     By::Id(id) => Some(id.clone()),
@@ -252,7 +258,11 @@ impl Reader {
                 found.entry(key).or_default().push(row);
             }
         }
-        Ok(found)
+        let asked = questions.iter().map(|question| &question.key);
+        Ok(Found {
+            has_others: has_others(&found, asked),
+            rows: found,
+        })
     }
 
     /// Asks, once, for the right to load an answer.
@@ -260,6 +270,7 @@ impl Reader {
         &self,
         scope: &Scope,
         policy: &ReadPolicy,
+        budget: Budget,
         missed: &Missed,
     ) -> Load {
         let Missed { question, want, .. } = missed;
@@ -267,13 +278,13 @@ impl Reader {
             return Load::Mine(match scope.is_transaction() {
                 true => None,
                 // Also of a key whose invalidation is queued: this repairs it.
-                false => self.leases.acquire_fresh(&question.key).await,
+                false => self.leases.acquire_fresh(&question.key, budget).await,
             });
         }
         let Some(want) = *want else {
             return Load::Mine(None);
         };
-        match self.leases.request(&question.key, want).await {
+        match self.leases.request(&question.key, want, budget).await {
             LeaseReply::Granted(guard) => Load::Mine(Some(guard)),
             LeaseReply::Hit(entry) => {
                 let now = self.context.shared.tier.now();
@@ -298,12 +309,22 @@ impl Reader {
     }
 }
 
+/// What the database answers to several questions.
+#[derive(Default)]
+pub(super) struct Found {
+    /// By the keys of the rows.
+    pub(super) rows: HashMap<Key, Rows>,
+    /// See [`has_others`].
+    pub(super) has_others: bool,
+}
+
 /// A question outside a transaction, and how to answer it.
 #[derive(Clone)]
 pub(crate) struct Query {
     pub(crate) reader: Arc<Reader>,
     pub(crate) policy: ReadPolicy,
     pub(crate) question: Question,
+    pub(crate) budget: Budget,
 }
 
 impl Query {
@@ -340,6 +361,7 @@ impl Query {
             reader,
             policy,
             question,
+            ..
         } = self;
         let stamp = reader.stamp(question);
         let found =
@@ -364,13 +386,36 @@ impl Query {
         tasks.spawn(async move {
             let _done = Refreshing(&self);
             let leases = &self.reader.leases;
-            let reply = leases.request(&self.question.key, Want::Refresh).await;
+            let reply = leases
+                .request(&self.question.key, Want::Refresh, leases.budget())
+                .await;
             if let LeaseReply::Granted(guard) = reply {
                 self.reader.stats().refreshes.add(1);
                 // A failure is counted, and the next reader tries again.
                 let _ = self.load(guard, |_| {}).await;
             }
         });
+    }
+}
+
+/// Tells the cache what was loaded for questions of one kind: stores it under its lease, and repairs
+/// what a fresh read contradicts.
+pub(super) async fn settle(loads: Vec<(Query, Option<LeaseGuard>, Rows)>, cost_ms: u32) {
+    let Some((first, ..)) = loads.first() else {
+        return;
+    };
+    let (reader, policy) = (Arc::clone(&first.reader), first.policy);
+    let kind = first.question.by.clone();
+    let stored = loads.into_iter().map(async |(query, guard, rows)| {
+        match guard {
+            Some(guard) => query.store(guard, Some(&rows), cost_ms).await,
+            None => reader.leases.announce(&query.question.key).await,
+        }
+        rows.into_vec()
+    });
+    let rows = run_bounded(stored).await;
+    if policy.fresh {
+        reader.repairs(&policy).after(&kind, &rows.concat()).await;
     }
 }
 

@@ -28,7 +28,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::select::Selects;
+use super::select::{Selects, has_others};
 use crate::{
     cached::Row, context::EntityContext, database::is_connection_failure, error::ReadError,
     protocol::Key, session::Scope,
@@ -228,12 +228,15 @@ impl Loader {
             }
             Some(Err(_)) | None => None,
         };
+        let is_complete = rows
+            .as_ref()
+            .is_some_and(|rows| !has_others(rows, batch.iter().map(|wanted| &wanted.key)));
         let replies = batch
             .into_iter()
             .map(async |Wanted { id, key, reply, .. }| {
                 let row = match rows.as_ref().map(|rows| rows.get(&key)) {
                     Some(Some(row)) => Ok(Some(row.clone())),
-                    Some(None) if context.entity.row_key_is_exact(&id) => Ok(None),
+                    Some(None) if is_complete || context.entity.row_key_is_exact(&id) => Ok(None),
                     // Not loaded yet, or the database may call an id equal that is spelt otherwise.
                     _ => self.load_alone(context, &id).await,
                 };

@@ -31,6 +31,7 @@
 mod aside;
 mod audit;
 mod batch;
+mod budget;
 mod lease;
 mod load;
 mod load_limit;
@@ -47,6 +48,7 @@ mod store;
 pub(crate) use self::{
     aside::{Aside, AsideLoad},
     audit::Auditor,
+    budget::Budget,
     load::Reader,
     load_limit::LoadLimit,
     pipeline::Read,

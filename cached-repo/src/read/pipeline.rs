@@ -10,15 +10,15 @@ use tokio::time::Instant;
 
 use super::{
     batch::{Batch, Load, Missed, Place},
+    budget::Budget,
     lease::Acquired,
-    load::{Answer, Query, Reader, load_cost_ms},
+    load::{Answer, Query, Reader, load_cost_ms, settle},
     question::{By, Question, Rows},
     seen::{Freshness, Seen, wanted},
     select::MAX_KEYS_PER_STATEMENT,
     single_flight::{Lost, Turn, Waiters},
 };
 use crate::{
-    cached::Row,
     config::ReadPolicy,
     error::ReadError,
     protocol::{Entry, Key, state::Want},
@@ -32,6 +32,7 @@ pub(crate) struct Read<'a> {
     pub(crate) reader: &'a Arc<Reader>,
     pub(crate) scope: &'a Scope,
     pub(crate) policy: ReadPolicy,
+    pub(crate) budget: Budget,
 }
 
 /// What to do about a question after the shared tier was asked.
@@ -71,7 +72,7 @@ impl<'a> Read<'a> {
             reader.stats().bypasses.add(1);
             return Box::pin(join(self.query(question), None)).await;
         }
-        match reader.look(&question, &self.policy).await {
+        match reader.look(&question, &self.policy, self.budget).await {
             Seen::Rows(rows, freshness) => {
                 reader.count_hit(&rows, freshness);
                 if freshness.wants_reload() {
@@ -279,13 +280,13 @@ impl<'a> Read<'a> {
     /// and what is read past the cache; then what other readers load is waited for.
     async fn load_each(self, missed: Vec<Missed>, answers: &mut [Rows]) -> Result<(), ReadError> {
         let inside = self.scope.is_transaction();
-        let kind = missed[0].question.by.clone();
-        let loads = run_bounded(
-            missed
-                .iter()
-                .map(|missed| self.reader.acquire(self.scope, &self.policy, missed)),
-        )
-        .await;
+        let entity = &self.reader.context.entity;
+        let tasks = &self.reader.context.shared.tasks;
+        let budget = self.budget.continued();
+        let loads = missed
+            .iter()
+            .map(|missed| (self.reader).acquire(self.scope, &self.policy, budget, missed));
+        let loads = run_bounded(loads).await;
         let began = Instant::now();
         let (mut mine, mut awaited) = (Vec::new(), Vec::new());
         for (missed, load) in missed.into_iter().zip(loads) {
@@ -300,37 +301,29 @@ impl<'a> Read<'a> {
             .reader
             .select_each(self.scope, questions.collect())
             .await?;
-        let cost_ms = load_cost_ms(began);
-        let stored = mine.into_iter().map(async |(missed, guard)| {
-            let Missed { question, at, .. } = missed;
-            let rows = match found.get(&question.key) {
+        let loaded = mine.into_iter().map(async |(missed, guard)| {
+            let rows = match found.rows.get(&missed.question.key) {
                 Some(rows) => rows.clone(),
                 // The database may call equal what is spelt otherwise.
-                None if !question.by.is_exact(&self.reader.context.entity) => {
-                    self.reader.select(self.scope, &question).await?
+                None if found.has_others && !missed.question.by.is_exact(entity) => {
+                    self.reader.select(self.scope, &missed.question).await?
                 }
                 None => Rows::None,
             };
-            match guard {
-                Some(guard) => {
-                    self.query(question)
-                        .store(guard, Some(&rows), cost_ms)
-                        .await
-                }
-                None if self.policy.fresh && !inside => {
-                    self.reader.leases.announce(&question.key).await;
-                }
-                None => {}
-            }
-            Ok((at, rows))
+            Ok((missed, guard, rows))
         });
-        for stored in run_bounded(stored).await {
-            let (at, rows) = stored?;
-            answers[at] = rows;
+        let mut stores = Vec::new();
+        for loaded in run_bounded(loaded).await {
+            let (missed, guard, rows) = loaded?;
+            answers[missed.at] = rows.clone();
+            if !inside && (guard.is_some() || self.policy.fresh) {
+                stores.push((self.query(missed.question), guard, rows));
+            }
         }
-        if self.policy.fresh && !inside {
-            let rows: Vec<Row> = answers.iter().flat_map(Rows::as_slice).cloned().collect();
-            self.reader.repairs(&self.policy).after(&kind, &rows).await;
+        if !stores.is_empty() {
+            let budget = budget.resumed_after(began.elapsed());
+            let stored = tasks.spawn(settle(stores, load_cost_ms(began)));
+            budget.wait_for(stored).await;
         }
         let awaited = awaited.into_iter().map(async |missed| {
             let Missed { question, at, want } = missed;
@@ -347,30 +340,26 @@ impl<'a> Read<'a> {
             reader: Arc::clone(self.reader),
             policy: self.policy,
             question,
+            budget: self.budget,
         }
     }
 }
 
 /// Asks the database whatever the cache holds, and repairs the cache.
 async fn find_fresh(query: Query) -> Answer {
-    let Query {
-        reader,
-        policy,
-        question,
-    } = &query;
-    let answer = match reader.leases.acquire_fresh(&question.key).await {
-        Some(guard) => query.load(guard, |_| {}).await,
-        None => {
-            let answer = query.select().await;
-            reader.leases.announce(&question.key).await;
-            answer
-        }
-    };
-    if let Ok(rows) = &answer {
-        let repairs = reader.repairs(policy);
-        repairs.after(&question.by, rows.as_slice()).await;
-    }
-    answer
+    let reader = Arc::clone(&query.reader);
+    let guard = reader
+        .leases
+        .acquire_fresh(&query.question.key, query.budget)
+        .await;
+    let began = Instant::now();
+    let rows = query.select().await?;
+    let budget = query.budget.continued().resumed_after(began.elapsed());
+    let stores = vec![(query, guard, rows.clone())];
+    let tasks = &reader.context.shared.tasks;
+    let settled = tasks.spawn(settle(stores, load_cost_ms(began)));
+    budget.wait_for(settled).await;
+    Ok(rows)
 }
 
 /// Serves what was seen, or says what to do about it; counts either.
@@ -410,6 +399,7 @@ async fn follow(query: &Query, ids: Vec<ValueTuple>) -> Result<Option<Rows>, Rea
         reader: &query.reader,
         scope: &Scope::Pool,
         policy: query.policy,
+        budget: query.budget.continued(),
     };
     let expected = ids.len();
     let rows = rows_of(read, ids).await?;
@@ -432,31 +422,32 @@ fn rows_of(read: Read<'_>, ids: Vec<ValueTuple>) -> BoxFuture<'_, Result<Vec<Row
 async fn join(query: Query, want: Option<Want>) -> Answer {
     let reader = Arc::clone(&query.reader);
     let key = query.question.key.clone();
+    let budget = want.map(|_| query.budget.continued());
     let load = move |turn, waiters| fly(query.clone(), turn, want, waiters);
-    match reader
-        .flights
-        .join(&key, &reader.context.shared.tasks, load)
-        .await
-    {
+    let tasks = &reader.context.shared.tasks;
+    match reader.flights.join(&key, tasks, budget, load).await {
         Ok(answer) => answer,
         Err(Lost) => Err(reader.context.load_aborted()),
     }
 }
 
 /// One flight: gets the answer for everyone who waits.
-async fn fly(query: Query, turn: Turn, mut want: Option<Want>, waiters: Waiters<Answer>) {
+async fn fly(mut query: Query, turn: Turn, mut want: Option<Want>, waiters: Waiters<Answer>) {
+    let budget = waiters.budget();
+    query.budget = budget.unwrap_or(query.budget);
     let Query {
         reader,
         policy,
         question,
+        budget: _,
     } = &query;
     if turn == Turn::Following {
         reader.stats().joined.add(waiters.count());
     }
-    if !reader.trusts(&question.key) {
+    if budget.is_none() || !reader.trusts(&question.key) {
         want = None;
     } else if turn == Turn::Following {
-        want = match reader.look(question, policy).await {
+        want = match reader.look(question, policy, query.budget).await {
             // Not everyone who waits need accept it; who does was served before.
             Seen::Rows(_, Freshness::Stale) | Seen::Index(_, Freshness::Stale) => {
                 Some(Want::Refresh)
@@ -479,7 +470,8 @@ async fn fly(query: Query, turn: Turn, mut want: Option<Want>, waiters: Waiters<
         let seen = reader.judge(question, policy, entry, now);
         matches!(seen, Seen::Rows(..) | Seen::Index(..)).then_some(seen)
     };
-    match reader.leases.acquire(&question.key, want, accept).await {
+    let acquired = (reader.leases).acquire(&question.key, want, query.budget, accept);
+    match acquired.await {
         Acquired::Lease(guard) => {
             // The waiters get the answer before the cache does.
             let show = |answer: &Answer| waiters.resolve(answer.clone());

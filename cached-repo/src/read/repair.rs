@@ -100,7 +100,11 @@ impl Repairs<'_> {
                 Claims::Writers(_) => matches!(fact, Fact::Row(..)),
             }
         });
-        run_bounded(wrong.map(async |(fact, _)| self.leases.invalidate(fact.key()).await)).await;
+        run_bounded(wrong.map(async |(fact, _)| {
+            let budget = self.leases.budget();
+            self.leases.invalidate(fact.key(), budget).await;
+        }))
+        .await;
     }
 
     fn contradicts(&self, fact: &Fact<'_>, entry: &Entry) -> bool {

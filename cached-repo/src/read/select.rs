@@ -6,7 +6,10 @@
 //!
 //! Does not know the cache.
 
-use std::sync::Arc;
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use futures_util::future::join_all;
 use sea_orm::sea_query::{SelectStatement, Value, ValueTuple};
@@ -17,6 +20,7 @@ use crate::{
     context::EntityContext,
     entity::statements::{fetch_all, find_by_id},
     error::ReadError,
+    protocol::Key,
     session::Scope,
 };
 
@@ -107,4 +111,14 @@ impl Selects {
         let permit = self.limit.admit().await;
         permit.map(Some).map_err(|_| self.context.overloaded())
     }
+}
+
+/// Whether something was found under a key that nobody asked for: the database calls it equal to one
+/// of those that were. Otherwise it has no row for the keys that are missing, however it compares.
+pub(super) fn has_others<'a, T>(
+    found: &HashMap<Key, T>,
+    asked: impl Iterator<Item = &'a Key>,
+) -> bool {
+    let asked: HashSet<&Key> = asked.collect();
+    found.keys().any(|key| !asked.contains(key))
 }

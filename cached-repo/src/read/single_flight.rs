@@ -23,6 +23,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::budget::Budget;
 use crate::{protocol::Key, tasks::Tasks};
 
 /// The flights of one entity; `T` is what a load gives each waiter.
@@ -44,21 +45,37 @@ pub(crate) enum Turn {
 
 /// Those who wait for a flight's result.
 #[derive(Debug)]
-pub(crate) struct Waiters<T>(watch::Sender<Option<T>>);
+pub(crate) struct Waiters<T> {
+    result: watch::Sender<Option<T>>,
+    budget: Option<Budget>,
+}
 
 impl<T> Waiters<T> {
     fn none_yet() -> Self {
-        Self(watch::Sender::new(None))
+        Self {
+            result: watch::Sender::new(None),
+            budget: None,
+        }
+    }
+
+    fn add(&mut self, budget: Option<Budget>) -> watch::Receiver<Option<T>> {
+        self.budget = self.budget.max(budget);
+        self.result.subscribe()
+    }
+
+    /// The most time that any of them has left for the cache; `None` if it answered none of them.
+    pub(crate) fn budget(&self) -> Option<Budget> {
+        self.budget
     }
 
     /// Gives every waiter the result.
     pub(crate) fn resolve(&self, result: T) {
-        self.0.send_replace(Some(result));
+        self.result.send_replace(Some(result));
     }
 
     /// How many wait.
     pub(crate) fn count(&self) -> u64 {
-        self.0.receiver_count() as u64
+        self.result.receiver_count() as u64
     }
 }
 
@@ -75,17 +92,24 @@ impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
 
     /// Waits for the next flight of `key` that has not begun to read, and starts it if need be.
     ///
+    /// `budget` is the time that the caller has left for the cache, `None` if it did not answer.
     /// `load` makes the flight: it loads, resolves the waiters, and then cleans up; the next
     /// flight starts when it returns.
-    pub(crate) async fn join<L, F>(&self, key: &Key, tasks: &Tasks, load: L) -> Result<T, Lost>
+    pub(crate) async fn join<L, F>(
+        &self,
+        key: &Key,
+        tasks: &Tasks,
+        budget: Option<Budget>,
+        load: L,
+    ) -> Result<T, Lost>
     where
         L: Fn(Turn, Waiters<T>) -> F + Send + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
-        let mut result = match self.enter(key) {
+        let mut result = match self.enter(key, budget) {
             Entered::Waiting(result) => result,
-            Entered::First(waiters, flights) => {
-                let result = waiters.0.subscribe();
+            Entered::First(mut waiters, flights) => {
+                let result = waiters.add(budget);
                 tasks.spawn(fly(flights, waiters, load));
                 result
             }
@@ -94,11 +118,11 @@ impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
         result.clone().ok_or(Lost)
     }
 
-    fn enter(&self, key: &Key) -> Entered<T> {
+    fn enter(&self, key: &Key, budget: Option<Budget>) -> Entered<T> {
         match self.table.lock().entry(key.clone()) {
             Entry::Occupied(mut next) => {
                 let next = next.get_mut().get_or_insert_with(Waiters::none_yet);
-                Entered::Waiting(next.0.subscribe())
+                Entered::Waiting(next.add(budget))
             }
             Entry::Vacant(vacant) => {
                 vacant.insert(None);
@@ -221,7 +245,7 @@ mod tests {
                         waiters.resolve(result);
                     }
                 };
-                flights.join(&key(), &tasks, load).await
+                flights.join(&key(), &tasks, None, load).await
             });
             // On one thread: it waits once it was polled.
             for _ in 0..10 {
@@ -336,7 +360,7 @@ mod tests {
                         drop::<Waiters<u32>>(waiters);
                     }
                 };
-                flights.join(&key(), &tasks, load).await
+                flights.join(&key(), &tasks, None, load).await
             }
         });
         began.acquire().await.unwrap().forget();
@@ -361,7 +385,7 @@ mod tests {
         ended.shutdown_background();
         let load = |_, waiters: Waiters<u32>| async move { waiters.resolve(1) };
         let key = key();
-        let joined = flights.join(&key, &tasks, load);
+        let joined = flights.join(&key, &tasks, None, load);
         let joined = tokio::time::timeout(Duration::from_secs(10), joined).await;
         assert_eq!(joined.expect("it hangs"), Err(Lost));
         assert!(flights.table.lock().is_empty());

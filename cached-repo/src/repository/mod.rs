@@ -15,7 +15,7 @@ use crate::{
     config::{ReadOptions, ReadPolicy},
     context::EntityContext,
     near::NearStore,
-    read::{Question, Read},
+    read::{Budget, Question, Read},
     registry::Registered,
     session::Scope,
 };
@@ -87,6 +87,7 @@ impl<M: CachedEntity> Repository<M> {
             reader: &self.registered.reader,
             scope: &self.scope,
             policy: self.policy,
+            budget: Budget::of(self.context().shared.config.cache_timeout),
         }
     }
 

@@ -84,8 +84,7 @@ impl<M: CachedEntity> Repository<M> {
                 return Ok(row);
             }
             match self.write(Verb::Update, active).await {
-                Err(WriteError::VersionConflict { .. } | WriteError::Contended { .. })
-                    if attempt < attempts => {}
+                Err(WriteError::VersionConflict { .. }) if attempt < attempts => {}
                 result => return result.map(Cached::from),
             }
             attempt += 1;

@@ -16,7 +16,7 @@ use crate::{
     clock::{Clock, Moment},
     protocol::{
         Key, Kind, Timestamp,
-        state::{self, Block, Blocked, Cell, Done, Fill, Filled, Lease, Leased, Published, Stored},
+        state::{self, Block, Cell, Done, Fill, Filled, Lease, Leased, Published, Stored},
     },
 };
 
@@ -116,9 +116,9 @@ impl Tier for MemoryTier {
         Box::pin(std::future::ready(Ok(reply)))
     }
 
-    fn block<'a>(&'a self, key: &'a Key, request: Block) -> Reply<'a, Blocked> {
-        let reply = self.apply(key, |cell, now| state::block(cell, now, &request));
-        Box::pin(std::future::ready(Ok(reply)))
+    fn block<'a>(&'a self, key: &'a Key, request: Block) -> Reply<'a, ()> {
+        self.apply(key, |cell, now| state::block(cell, now, &request));
+        Box::pin(std::future::ready(Ok(())))
     }
 
     fn done<'a>(&'a self, key: &'a Key, request: Done) -> Reply<'a, Published> {

@@ -25,7 +25,7 @@ use crate::{
     clock::Moment,
     protocol::{
         Entry, Key, Timestamp,
-        state::{Block, Blocked, Done, Fill, Filled, Lease, Leased, Published},
+        state::{Block, Done, Fill, Filled, Lease, Leased, Published},
     },
 };
 
@@ -57,6 +57,9 @@ pub enum TierError {
     /// Too many reads wait for the cache already; nothing was sent.
     #[error("too many reads wait for the cache")]
     Overloaded,
+    /// The cache is at its memory limit, and evicts nothing; nothing was stored.
+    #[error("the cache is full")]
+    Full,
     /// The connection broke or the server refused; the operation may have happened.
     #[error("the cache failed: {0}")]
     Failed(String),
@@ -88,7 +91,7 @@ pub(crate) trait Tier: fmt::Debug + Send + Sync {
     fn fill<'a>(&'a self, key: &'a Key, request: Fill) -> Reply<'a, Filled>;
 
     /// [`crate::protocol::state::block`].
-    fn block<'a>(&'a self, key: &'a Key, request: Block) -> Reply<'a, Blocked>;
+    fn block<'a>(&'a self, key: &'a Key, request: Block) -> Reply<'a, ()>;
 
     /// [`crate::protocol::state::done`].
     fn done<'a>(&'a self, key: &'a Key, request: Done) -> Reply<'a, Published>;

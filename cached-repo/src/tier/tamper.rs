@@ -8,7 +8,7 @@ use futures_util::future::ready;
 use super::{Fetched, InvalidationListener, Reply, Tier};
 use crate::protocol::{
     Key, Timestamp,
-    state::{Block, Blocked, Done, Fill, Filled, Lease, Leased, Loaded, Outcome, Published},
+    state::{Block, Done, Fill, Filled, Lease, Leased, Loaded, Outcome, Published},
 };
 
 /// A part of the protocol that is left out, so that a checker can show that it sees what is then
@@ -90,9 +90,9 @@ impl Tier for Tampered {
         })
     }
 
-    fn block<'a>(&'a self, key: &'a Key, request: Block) -> Reply<'a, Blocked> {
+    fn block<'a>(&'a self, key: &'a Key, request: Block) -> Reply<'a, ()> {
         match self.omitted {
-            Tamper::Blocks => Box::pin(ready(Ok(Blocked::Placed))),
+            Tamper::Blocks => Box::pin(ready(Ok(()))),
             _ => self.tier.block(key, request),
         }
     }

@@ -8,25 +8,21 @@
 //!
 //! Does not run SQL.
 
-use std::{collections::HashSet, mem, sync::Arc, time::Duration};
+use std::{collections::HashSet, mem, sync::Arc};
 
 use tokio::time::Instant;
 
 use crate::{
-    backoff::Backoff,
     clock::ms,
     context::Context,
     invalidation::{Change, EnqueueOnDrop, Invalidation, Journal, Put},
     policy::OnCacheFailure,
     protocol::{
         Key, Token, Version,
-        state::{Block, Blocked, Done, Outcome, Published},
+        state::{Block, Done, Outcome, Published},
     },
     tier::{TierError, run_bounded},
 };
-
-const FIRST_BUSY_PAUSE: Duration = Duration::from_millis(1);
-const LONGEST_BUSY_PAUSE: Duration = Duration::from_millis(50);
 
 /// The keys that a write, or a transaction, is about to change.
 pub(super) struct BlockSet {
@@ -53,14 +49,6 @@ enum BlockState {
     Blocked,
     /// The tier did not answer; it may be.
     Unknown,
-}
-
-/// Blocks that the tier or the policy refused. Those that were placed are to be released.
-pub(super) enum Refusal {
-    /// More writes are in flight on this key than the tier keeps track of.
-    Contended(Key),
-    /// The tier did not acknowledge a block, and the policy is to refuse.
-    Unavailable(TierError),
 }
 
 impl BlockSet {
@@ -101,57 +89,37 @@ impl BlockSet {
         }
     }
 
-    /// Blocks every key for which that was not tried. A row with too many writers is refused; an
-    /// index entry is shared by many rows, so this waits until its writers are fewer.
-    pub(super) async fn block(&mut self) -> Result<(), Refusal> {
-        let limit = Instant::now() + self.shared.config.block_ttl / 2;
-        let limit = self.deadline.min(limit);
-        let mut backoff = Backoff::new(FIRST_BUSY_PAUSE, LONGEST_BUSY_PAUSE);
-        while let Some(index_key) = self.try_block().await? {
-            if Instant::now() >= limit {
-                return Err(Refusal::Contended(index_key));
-            }
-            backoff.pause().await;
-        }
-        Ok(())
-    }
-
-    /// Blocks what has room for one more writer; gives the key of an index entry that has not.
-    async fn try_block(&mut self) -> Result<Option<Key>, Refusal> {
+    /// Blocks every key for which that was not tried. On an error the tier did not acknowledge a
+    /// block, and the policy is to refuse; those that were placed are to be released.
+    pub(super) async fn block(&mut self) -> Result<(), TierError> {
         let config = &self.shared.config;
         let request = Block {
             token: self.token,
             block_ms: ms(config.block_ttl),
             tombstone_ms: ms(config.tombstone_ttl),
         };
+        let tier = &self.shared.tier;
         let unasked = self
             .keys
             .iter_mut()
             .filter(|blocked| blocked.state == BlockState::Unasked);
-        let tier = &self.shared.tier;
-        let blocks = unasked.map(async |blocked| {
-            let reply = tier.block(&blocked.key, request).await;
-            blocked.state = match &reply {
-                Ok(Blocked::Placed) => BlockState::Blocked,
-                Ok(Blocked::Busy) => BlockState::Unasked,
-                // Nothing was sent, or it may have arrived.
-                Err(_) => BlockState::Unknown,
-            };
-            match reply {
-                Ok(Blocked::Placed) => Ok(None),
-                Ok(Blocked::Busy) if blocked.change.of_index => Ok(Some(blocked.key.clone())),
-                Ok(Blocked::Busy) => Err(Refusal::Contended(blocked.key.clone())),
-                Err(error) => match blocked.change.on_failure {
-                    OnCacheFailure::Proceed => Ok(None),
-                    OnCacheFailure::Refuse => Err(Refusal::Unavailable(error)),
-                },
-            }
-        });
-        let replies: Vec<_> = run_bounded(blocks)
-            .await
-            .into_iter()
-            .collect::<Result<_, _>>()?;
-        Ok(replies.into_iter().flatten().next())
+        let blocks = unasked.map(
+            async |blocked| match tier.block(&blocked.key, request).await {
+                Ok(()) => {
+                    blocked.state = BlockState::Blocked;
+                    Ok(())
+                }
+                Err(error) => {
+                    // Nothing was sent, or it may have arrived.
+                    blocked.state = BlockState::Unknown;
+                    match blocked.change.on_failure {
+                        OnCacheFailure::Proceed => Ok(()),
+                        OnCacheFailure::Refuse => Err(error),
+                    }
+                }
+            },
+        );
+        run_bounded(blocks).await.into_iter().collect()
     }
 
     /// To be held while the SQL runs, and disarmed when it has returned. If it never returns (a row
@@ -187,18 +155,26 @@ impl BlockSet {
         change.stats.writes.add(change.writes);
         let put = change.put.clone();
         let put = put.filter(|put| *state == BlockState::Blocked && put.version >= change.floor);
-        let request = Done {
-            token: self.token,
-            tombstone_ms: ms(self.shared.config.tombstone_ttl),
-            outcome: put.map_or(
-                Outcome::Invalidate {
-                    floor: change.known(),
-                },
-                Outcome::from,
-            ),
+        let floor = change.known();
+        let invalidate = Outcome::Invalidate { floor };
+        let tell = async |outcome| {
+            let request = Done {
+                token: self.token,
+                tombstone_ms: ms(self.shared.config.tombstone_ttl),
+                outcome,
+            };
+            self.shared.tier.done(key, request).await
         };
-        let unsent = EnqueueOnDrop::new(|| self.enqueue(blocked, change.known(), None));
-        match self.shared.tier.done(key, request).await {
+        let unsent = EnqueueOnDrop::new(|| self.enqueue(blocked, floor, None));
+        let mut reply = match put {
+            Some(put) => tell(put.into()).await,
+            None => tell(invalidate.clone()).await,
+        };
+        if let Err(TierError::Full) = reply {
+            // Without room for the row the cache can still be told that it has changed.
+            reply = tell(invalidate).await;
+        }
+        match reply {
             Ok(published) => {
                 unsent.disarm();
                 match published {

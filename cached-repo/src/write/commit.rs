@@ -8,27 +8,13 @@ use std::sync::Arc;
 use sea_orm::{DatabaseTransaction, DbErr};
 use tokio::time::Instant;
 
-use super::{
-    block_set::{BlockSet, Refusal},
-    invalidate::read_unread,
-};
+use super::{block_set::BlockSet, invalidate::read_unread};
 use crate::{
     context::Context,
     database::{Executor, is_refusal},
     error::CommitError,
     invalidation::Journal,
 };
-
-impl From<Refusal> for CommitError {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::Contended(key) => Self::Contended {
-                key: key.to_string(),
-            },
-            Refusal::Unavailable(source) => Self::CacheUnavailable { source },
-        }
-    }
-}
 
 /// Blocks, commits and publishes.
 pub(crate) async fn commit(
@@ -40,8 +26,8 @@ pub(crate) async fn commit(
         return give_up(conn, None, CommitError::RolledBack { source }).await;
     }
     let mut blocks = BlockSet::new(shared, journal);
-    if let Err(refusal) = blocks.block().await {
-        return give_up(conn, Some(blocks), refusal.into()).await;
+    if let Err(source) = blocks.block().await {
+        return give_up(conn, Some(blocks), CommitError::CacheUnavailable { source }).await;
     }
     if Instant::now() >= blocks.deadline() {
         return give_up(conn, Some(blocks), CommitError::TooLate).await;

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::{
     affected::AffectedKeys,
-    block_set::{BlockSet, Refusal},
+    block_set::BlockSet,
     invalidate::invalidate_key,
     outcome::{Effect, Sql, Written},
 };
@@ -61,9 +61,9 @@ impl<'a> WriteGuard<'a> {
             }
             Scope::Pool => {
                 let mut blocks = BlockSet::new(&context.shared, journal);
-                if let Err(refusal) = blocks.block().await {
+                if let Err(source) = blocks.block().await {
                     blocks.release().await;
-                    return Err(refused(context, refusal));
+                    return Err(WriteError::CacheUnavailable { source });
                 }
                 Blocks::Own(blocks)
             }
@@ -99,7 +99,7 @@ impl<'a> WriteGuard<'a> {
                 blocks.note(key, change);
             }
             let blocked = blocks.block().await;
-            blocked.map_err(|refusal| refused(self.context, refusal))?;
+            blocked.map_err(|source| WriteError::CacheUnavailable { source })?;
         }
         Ok(())
     }
@@ -211,16 +211,6 @@ fn found_version(error: &WriteError) -> Version {
         _ => None,
     };
     found.and_then(Version::new).unwrap_or_default()
-}
-
-fn refused(context: &EntityContext, refusal: Refusal) -> WriteError {
-    match refusal {
-        Refusal::Contended(key) => WriteError::Contended {
-            entity: context.entity.name.clone(),
-            id: WriteError::id_text(&key),
-        },
-        Refusal::Unavailable(source) => WriteError::CacheUnavailable { source },
-    }
 }
 
 /// How to store the written row; `None` if it is gone, or has no version to order it by.

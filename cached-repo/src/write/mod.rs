@@ -183,6 +183,12 @@ where
     T: Send + 'static,
     F: Future<Output = Result<T, WriteError>> + Send + 'static,
 {
+    if context.shared.tasks.have_ended() {
+        // Nobody would replay an invalidation.
+        return Err(WriteError::RuntimeEnded {
+            entity: context.entity.name.clone(),
+        });
+    }
     let write: BoxFuture<'static, _> = Box::pin(write(Arc::clone(context), scope.clone()));
     if scope.is_transaction() {
         return write.await;

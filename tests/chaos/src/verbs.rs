@@ -514,7 +514,6 @@ fn outcome_of(error: &WriteError) -> Outcome {
         | WriteError::VersionNotSet { .. }
         | WriteError::KeyNotSet { .. }
         | WriteError::CacheUnavailable { .. }
-        | WriteError::Contended { .. }
         | WriteError::TooLate { .. }
         | WriteError::Read(_) => Outcome::Failed,
         _ => Outcome::Unknown,

@@ -15,6 +15,7 @@ use cached_repo_tests::{
     gated::{Gate, note},
 };
 use deadpool_redis::redis::{self, AsyncCommands};
+use futures_util::{StreamExt, stream};
 use sea_orm::{ConnectionTrait, TransactionTrait};
 
 use super::{as_users_do, find, is_cached, new_note, on, unique};
@@ -94,7 +95,8 @@ outage! {
         row.text = "new".into();
         let saved = notes.save(row).await.unwrap();
         assert!(!saved.is_pending());
-        assert_eq!(find(&others, 1).await, ("new".into(), Source::Shared));
+        // There is no room for the row, but for the news that it has changed.
+        assert_eq!(find(&others, 1).await, ("new".into(), Source::Database));
         notes.delete(saved.into_model()).await.unwrap();
         assert!(others.find_by_id(1).await.unwrap().is_none());
         notes.insert(new_note(1, "again")).await.unwrap();
@@ -103,6 +105,35 @@ outage! {
         world.raw(r#"UPDATE "note" SET text = 'past the library' WHERE id = 3"#).await;
         notes.refresh(3).await.unwrap();
         assert_eq!(find(&others, 3).await.0, "past the library");
+    }
+}
+
+outage! {
+    /// Goal: at its memory limit Redis has room for what protects writes, which expires, not for their
+    /// rows: inserts do not make it grow without bound.
+    async fn inserts_do_not_grow_a_full_redis() {
+        const ROWS: i64 = 8_000;
+        const ROW_BYTES: usize = 2_000;
+        let redis = Redis::builder()
+            .arg("maxmemory", "8mb")
+            .arg("maxmemory-policy", "noeviction")
+            .start()
+            .unwrap();
+        let world = on(&redis).await;
+        let db = world.db().await;
+        let notes = note::Repository::new(&db);
+        let mut admin = world.redis().await;
+        fill_up(&mut admin).await;
+        let text = "x".repeat(ROW_BYTES);
+        let inserts = (0..ROWS).map(async |id| notes.insert(new_note(id, &text)).await.unwrap());
+        stream::iter(inserts).buffer_unordered(16).collect::<Vec<_>>().await;
+        let info: String = redis::cmd("INFO").arg("memory").query_async(&mut admin).await.unwrap();
+        let used = info.lines().find_map(|line| line.strip_prefix("used_memory:")).unwrap();
+        let used: u64 = used.trim().parse().unwrap();
+        assert!(used < 14 << 20, "{used} bytes of 8 MiB are used");
+        // A little room comes and goes.
+        assert!(db.stats().puts < 400, "{}", db.stats().puts);
+        assert_eq!(db.pending_invalidations(), 0);
     }
 }
 

@@ -34,11 +34,13 @@ macro_rules! outage {
 }
 
 mod availability;
+mod budget;
 mod failover;
 mod memory;
 mod near;
 mod pending;
 mod policy;
+mod runtimes;
 mod searches;
 
 fn unique(text: &str) -> String {

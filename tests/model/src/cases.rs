@@ -1,5 +1,7 @@
 //! What is explored: each promise with the faults it is made under.
 
+use cached_repo::internals::Claims;
+
 use crate::{
     index,
     near::{self, Whose},
@@ -75,7 +77,13 @@ const fn case(
         readers,
         faults,
         monotonic: true,
+        slots: Claims::MAX_WRITERS,
     }
+}
+
+/// The same where two writes are listed by themselves.
+const fn two_slots(case: Case) -> Case {
+    Case { slots: 2, ..case }
 }
 
 const fn unversioned(case: Case) -> Case {
@@ -164,6 +172,27 @@ pub(crate) const CASES: &[Case] = &[
         2,
         LOST_DONE,
     )),
+    two_slots(case(
+        "three updates, two slots",
+        Warm,
+        &[Update, Update, Update],
+        2,
+        LOST_DONE,
+    )),
+    two_slots(case(
+        "update, delete, insert, two slots",
+        Warm,
+        &[Update, Delete, Insert],
+        2,
+        LOST_DONE,
+    )),
+    two_slots(unversioned(case(
+        "three updates, two slots, unversioned",
+        Warm,
+        &[Update, Update, Update],
+        2,
+        LOST_DONE,
+    ))),
     case(
         "update, update, everything lapses",
         Warm,

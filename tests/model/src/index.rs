@@ -10,8 +10,8 @@
 use std::fmt;
 
 use cached_repo::internals::{
-    Version,
-    state::{Block, Blocked, Cell, Done, Fill, Filled, Lease, Leased, Loaded, Stored, Want},
+    Claims, Version,
+    state::{Block, Cell, Done, Fill, Filled, Lease, Leased, Loaded, Stored, Want},
 };
 
 use crate::{
@@ -363,9 +363,7 @@ impl World {
             tombstone_ms: KEEP_MS,
         };
         let mutation = self.mutation;
-        if mutation.block(self.cell(entry), NOW, &request) != Blocked::Placed {
-            return;
-        }
+        mutation.block(self.cell(entry), NOW, &request, Claims::MAX_WRITERS);
         if let Writer::Blocking { row, index_entry } = &mut self.writers[writer] {
             match entry {
                 Entry::Row => *row = false,

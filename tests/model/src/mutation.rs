@@ -4,8 +4,7 @@
 use cached_repo::internals::{
     Claims, Entry, Kind, Slot, Timestamp, Token, Version,
     state::{
-        self, Block, Blocked, Cell, Done, Fill, Filled, Lease, Leased, Loaded, Outcome, Published,
-        Stored,
+        self, Block, Cell, Done, Fill, Filled, Lease, Leased, Loaded, Outcome, Published, Stored,
     },
 };
 
@@ -25,6 +24,8 @@ pub(crate) enum Mutation {
     DeleteFloorWithoutStep,
     OneBlockSlot,
     BlockPrunesOthers,
+    CrowdDropsOldest,
+    SharedSlotOwned,
     LapsedBlockKeepsValue,
     DeleteCachesAbsent,
     InvalidateLeavesOthers,
@@ -51,7 +52,7 @@ pub(crate) enum Concern {
 
 impl Mutation {
     /// All of them, with what each does.
-    pub(crate) const ALL: [(Self, &'static str); 24] = [
+    pub(crate) const ALL: [(Self, &'static str); 26] = [
         (Self::FillWithoutLease, "fill without checking the lease"),
         (Self::FillBelowFloor, "no floor check in fill"),
         (Self::PutOnEmptyKey, "put allowed on an empty key"),
@@ -79,6 +80,14 @@ impl Mutation {
         (
             Self::BlockPrunesOthers,
             "block pruning others' timed-out entries",
+        ),
+        (
+            Self::CrowdDropsOldest,
+            "a block that drops the oldest write when there is no room",
+        ),
+        (
+            Self::SharedSlotOwned,
+            "a shared slot that one of its writes can take off",
         ),
         (
             Self::LapsedBlockKeepsValue,
@@ -181,7 +190,7 @@ impl Mutation {
         state::fill(cell, now, request)
     }
 
-    pub(crate) fn block(self, cell: &mut Cell, now: Timestamp, request: &Block) -> Blocked {
+    pub(crate) fn block(self, cell: &mut Cell, now: Timestamp, request: &Block, slots: usize) {
         let before = cell.clone();
         if let Some(Stored { entry, .. }) = cell
             && let Claims::Writers(writers) = &mut entry.claims
@@ -189,13 +198,23 @@ impl Mutation {
             match self {
                 Self::OneBlockSlot => writers.clear(),
                 Self::BlockPrunesOthers => writers.retain(|writer| writer.until > now),
+                Self::CrowdDropsOldest if writers.len() >= slots => drop(writers.remove(0)),
                 _ => {}
             }
         }
-        let blocked = state::block(cell, now, request);
-        if let (Self::LapsedBlockKeepsValue, Some(before), Some(after)) = (self, before, cell)
-            && before.entry.kind == Kind::Value
-        {
+        state::block_within(cell, now, request, slots);
+        let (Some(before), Some(after)) = (before, cell) else {
+            return;
+        };
+        if self == Self::SharedSlotOwned {
+            let latest = before.entry.claims.writers().last();
+            for slot in slots_mut(&mut after.entry.claims) {
+                if slot.token == Token::SHARED {
+                    slot.token = latest.map_or(slot.token, |writer| writer.token);
+                }
+            }
+        }
+        if self == Self::LapsedBlockKeepsValue && before.entry.kind == Kind::Value {
             let claims = std::mem::take(&mut after.entry.claims);
             after.entry = Entry {
                 claims,
@@ -203,7 +222,6 @@ impl Mutation {
             };
             after.expires_at = after.expires_at.max(before.expires_at);
         }
-        blocked
     }
 
     pub(crate) fn done(

@@ -18,10 +18,8 @@
 use std::fmt;
 
 use cached_repo::internals::{
-    Version,
-    state::{
-        Block, Blocked, Cell, Done, Fill, Filled, Lease, Leased, Outcome, Published, Stored, Want,
-    },
+    Claims, Version,
+    state::{Block, Cell, Done, Fill, Filled, Lease, Leased, Outcome, Published, Stored, Want},
 };
 
 use crate::{
@@ -331,20 +329,18 @@ impl World {
     }
 
     /// The block arrives at the tier.
-    fn block(&mut self, writer: usize) -> Blocked {
+    fn block(&mut self, writer: usize) {
         let request = Block {
             token: writer_token(writer),
             block_ms: BLOCK_MS,
             tombstone_ms: KEEP_MS,
         };
-        let blocked = self.mutation.block(&mut self.cell, NOW, &request);
-        if blocked == Blocked::Placed {
-            self.writes[writer].announced = true;
-            if self.mutation != Mutation::BlockUnannounced {
-                self.announce(writer);
-            }
+        self.mutation
+            .block(&mut self.cell, NOW, &request, Claims::MAX_WRITERS);
+        self.writes[writer].announced = true;
+        if self.mutation != Mutation::BlockUnannounced {
+            self.announce(writer);
         }
-        blocked
     }
 
     fn commit(&mut self, writer: usize) {
@@ -480,8 +476,8 @@ impl World {
     fn take_writer(&mut self, step: Step) {
         match step {
             Step::Block(writer) => {
-                let held = self.block(writer) == Blocked::Placed;
-                self.begin(writer, held);
+                self.block(writer);
+                self.begin(writer, true);
             }
             Step::LoseBlock(writer) => {
                 self.writes[writer].late_block = true;

@@ -15,10 +15,7 @@ use std::fmt;
 use bytes::Bytes;
 use cached_repo::internals::{
     Classification, Entry, Kind, Policy, Timestamp, Token, Version, classify,
-    state::{
-        Block, Blocked, Cell, Done, Fill, Filled, Lease, Leased, Loaded, Outcome, Stored, Value,
-        Want,
-    },
+    state::{Block, Cell, Done, Fill, Filled, Lease, Leased, Loaded, Outcome, Stored, Value, Want},
 };
 
 use crate::{explore::System, mutation::Mutation};
@@ -129,6 +126,8 @@ pub(crate) struct Case {
     /// Whether reads are promised never to go backwards before the write they saw is
     /// acknowledged.
     pub(crate) monotonic: bool,
+    /// How many writes are listed by themselves; of more, the oldest share a slot.
+    pub(crate) slots: usize,
 }
 
 /// The row: committed states are numbered, deletes among them.
@@ -414,12 +413,12 @@ impl World {
             block_ms: BLOCK_MS,
             tombstone_ms: KEEP_MS,
         };
-        if self.mutation.block(&mut self.cell, NOW, &request) == Blocked::Placed {
-            self.writers[writer] = Writer::InFlight {
-                expected: self.row.version,
-                left_ms: BLOCK_MS,
-            };
-        }
+        self.mutation
+            .block(&mut self.cell, NOW, &request, self.case.slots);
+        self.writers[writer] = Writer::InFlight {
+            expected: self.row.version,
+            left_ms: BLOCK_MS,
+        };
     }
 
     fn commit(&mut self, writer: usize, expected: Option<u64>) {

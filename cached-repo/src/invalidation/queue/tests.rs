@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     protocol::{
         KeySpace, Timestamp,
-        state::{Block, Blocked, Fill, Filled, Lease, Leased, Published},
+        state::{Block, Fill, Filled, Lease, Leased, Published},
     },
     tier::{Fetched, InvalidationListener, Reply, TierError},
 };
@@ -61,7 +61,7 @@ impl Tier for Scripted {
     fn fill<'a>(&'a self, _: &'a Key, _: Fill) -> Reply<'a, Filled> {
         Box::pin(ready(Err(TierError::Unavailable)))
     }
-    fn block<'a>(&'a self, _: &'a Key, _: Block) -> Reply<'a, Blocked> {
+    fn block<'a>(&'a self, _: &'a Key, _: Block) -> Reply<'a, ()> {
         Box::pin(ready(Err(TierError::Unavailable)))
     }
     fn done<'a>(&'a self, key: &'a Key, request: Done) -> Reply<'a, Published> {

@@ -25,7 +25,6 @@ use std::{collections::VecDeque, future::poll_fn, io, pin::pin, sync::Arc, task:
 use deadpool_redis::redis::{self, Cmd, FromRedisValue, ParsingError, Value as Reply};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::{
-    runtime::Handle,
     sync::oneshot,
     time::{Instant, timeout_at},
 };
@@ -117,15 +116,16 @@ impl Coalescer {
             reply,
         });
         if queue.has_room() {
-            self.start_batch(queue, &Handle::current());
+            self.start_batch(queue);
         }
         Ok(Some(replied))
     }
 
-    fn start_batch(self: &Arc<Self>, mut queue: MutexGuard<'_, Queue>, runtime: &Handle) {
+    fn start_batch(self: &Arc<Self>, mut queue: MutexGuard<'_, Queue>) {
         queue.batches += 1;
+        // A runtime that has ended drops the task at once, and its drop takes the lock.
         drop(queue);
-        runtime.spawn(BatchTask::of(self).run());
+        self.conn.runtime().spawn(BatchTask::of(self).run());
     }
 
     /// Fails one caller.
@@ -146,12 +146,8 @@ impl Drop for Alone<'_> {
     fn drop(&mut self) {
         let mut queue = self.0.queue.lock();
         queue.alone -= 1;
-        // Outside a runtime the callers that wait are left to the batch that is running.
-        if !queue.waiting.is_empty()
-            && queue.has_room()
-            && let Ok(runtime) = Handle::try_current()
-        {
-            self.0.start_batch(queue, &runtime);
+        if !queue.waiting.is_empty() && queue.has_room() {
+            self.0.start_batch(queue);
         }
     }
 }

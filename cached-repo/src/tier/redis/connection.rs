@@ -10,7 +10,8 @@
 //!   at once.
 //! - A connection counts as dead after several time-outs in a row, each of an operation that was sent
 //!   after the one before had timed out. Many time-outs in one moment count once.
-//! - Exactly one task replaces a broken connection, with growing pauses. It ends with the tier.
+//! - Exactly one task replaces a broken connection, with growing pauses, on the runtime that the
+//!   tier was opened on, whoever noticed. It ends with the tier.
 //!
 //! Does not know what the commands mean, and never repeats one.
 
@@ -30,7 +31,7 @@ use deadpool_redis::{
     },
 };
 use parking_lot::{Mutex, RwLock};
-use tokio::time::Instant;
+use tokio::{runtime::Handle, time::Instant};
 
 use super::{
     scripts::{SCRIPTS, Script},
@@ -49,6 +50,7 @@ const CONNECT_TIMEOUTS: u32 = 5;
 
 pub(super) struct Connection {
     me: Weak<Self>,
+    runtime: Handle,
     pool: Pool,
     /// The channel of invalidations.
     channel: String,
@@ -83,6 +85,7 @@ impl Connection {
     ) -> Arc<Self> {
         let conn = Arc::new_cyclic(|me| Self {
             me: me.clone(),
+            runtime: Handle::current(),
             pool,
             channel,
             timeout,
@@ -111,6 +114,11 @@ impl Connection {
             State::Up { number, .. } => Some(*number),
             State::Down => None,
         }
+    }
+
+    /// Where its tasks run.
+    pub(super) fn runtime(&self) -> &Handle {
+        &self.runtime
     }
 
     /// The process's clock.
@@ -214,6 +222,7 @@ impl Connection {
                 self.unanswered(number);
                 Err(TierError::Timeout(self.timeout))
             }
+            Err(error) if error.code() == Some("OOM") => Err(TierError::Full),
             Err(error) => {
                 let demoted = error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly);
                 if demoted || error.is_unrecoverable_error() || error.is_io_error() {
@@ -230,7 +239,7 @@ impl Connection {
             TierError::Timeout(_) => &self.stats.timeouts,
             TierError::Unavailable => &self.stats.unavailable,
             TierError::Overloaded => &self.stats.overloaded,
-            TierError::Failed(_) => &self.stats.failures,
+            TierError::Full | TierError::Failed(_) => &self.stats.failures,
         }
         .add(operations);
     }
@@ -263,7 +272,7 @@ impl Connection {
     }
 
     fn reconnect_from(&self, number: u64) {
-        tokio::spawn(reconnect(self.me.clone(), number));
+        self.runtime.spawn(reconnect(self.me.clone(), number));
     }
 
     async fn connect(&self, number: u64) -> Result<(), TierError> {

@@ -31,7 +31,7 @@ use crate::{
     clock::Clock,
     protocol::{
         Entry, Key, Timestamp, key,
-        state::{Block, Blocked, Done, Fill, Filled, Lease, Leased, Loaded, Published},
+        state::{Block, Done, Fill, Filled, Lease, Leased, Loaded, Outcome, Published},
     },
     telemetry::TierStats,
 };
@@ -84,8 +84,12 @@ impl RedisTier {
     }
 
     async fn done(&self, key: &str, request: &Done, channel: &str) -> Result<Published, TierError> {
+        let script = match request.outcome {
+            Outcome::Put { .. } => &SCRIPTS.put,
+            Outcome::Invalidate { .. } | Outcome::RolledBack => &SCRIPTS.done,
+        };
         let request = Announced { request, channel };
-        self.eval(&SCRIPTS.done, key, &request).await?.published()
+        self.eval(script, key, &request).await?.published()
     }
 
     async fn mget(&self, keys: &[Key]) -> Result<Vec<Fetched>, TierError> {
@@ -156,7 +160,7 @@ impl Tier for RedisTier {
         })
     }
 
-    fn block<'a>(&'a self, key: &'a Key, request: Block) -> Reply<'a, Blocked> {
+    fn block<'a>(&'a self, key: &'a Key, request: Block) -> Reply<'a, ()> {
         Box::pin(async move {
             let request = Announced {
                 request: &request,

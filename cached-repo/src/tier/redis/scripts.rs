@@ -51,6 +51,11 @@ pub const DONE: Source = Source {
     own: include_str!("scripts/done.lua"),
     when_full: WhenFull::Allow,
 };
+/// [`DONE`] with a row to store.
+pub const PUT: Source = Source {
+    own: DONE.own,
+    when_full: WhenFull::Refuse,
+};
 
 impl Source {
     /// The whole script.
@@ -90,16 +95,18 @@ pub(super) struct Scripts {
     pub(super) release: Script,
     pub(super) block: Script,
     pub(super) done: Script,
+    pub(super) put: Script,
 }
 
 impl Scripts {
-    pub(super) fn all(&self) -> [&Script; 5] {
+    pub(super) fn all(&self) -> [&Script; 6] {
         [
             &self.lease,
             &self.fill,
             &self.release,
             &self.block,
             &self.done,
+            &self.put,
         ]
     }
 }
@@ -110,4 +117,5 @@ pub(super) static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| Scripts {
     release: Script::new(RELEASE),
     block: Script::new(BLOCK),
     done: Script::new(DONE),
+    put: Script::new(PUT),
 });

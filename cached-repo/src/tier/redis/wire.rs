@@ -9,8 +9,7 @@ use crate::{
     protocol::{
         Entry, Timestamp, Version,
         state::{
-            Block, Blocked, Done, Fill, Filled, Lease, Leased, Loaded, Outcome, Published, Value,
-            Want,
+            Block, Done, Fill, Filled, Lease, Leased, Loaded, Outcome, Published, Value, Want,
         },
     },
     tier::TierError,
@@ -169,10 +168,9 @@ impl Answer {
     ///
     /// # Errors
     /// When it is none.
-    pub fn blocked(self) -> Result<Blocked, TierError> {
+    pub fn blocked(self) -> Result<(), TierError> {
         match self.word.as_str() {
-            "placed" => Ok(Blocked::Placed),
-            "busy" => Ok(Blocked::Busy),
+            "placed" => Ok(()),
             _ => Err(self.unexpected()),
         }
     }

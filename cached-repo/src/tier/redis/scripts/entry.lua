@@ -3,8 +3,10 @@
 -- schema(8) claims(2), then token(11) deadline(13) per claim, then the payload. Versions are
 -- compared as strings of 19 digits, because Lua's numbers lose precision beyond 2^53.
 local key = KEYS[1]
-local FORMAT, HEADER, TOKEN, SLOT = '1', 58, 11, 24
+local FORMAT, HEADER, TOKEN, SLOT, MOST_SLOTS = '1', 58, 11, 24, 50
 local ZERO = string.rep('0', 19)
+-- The token of the slot that several writes share: no write has it.
+local SHARED = string.rep('*', TOKEN)
 -- The token of a write, or its whole claim, once it may no longer put its row.
 local function voided(text) return text:sub(1, TOKEN - 1) .. '*' .. text:sub(TOKEN + 1) end
 
@@ -24,7 +26,7 @@ local function read()
   local claims = head:sub(57, 58)
   local leased = claims == 'L1'
   local count = leased and 1 or not claims:find('%D') and tonumber(claims) or 99
-  if count > 50 then return nil end
+  if count > MOST_SLOTS then return nil end
   local slots = {}
   if count > 0 then
     local text = count == 1 and head:sub(HEADER + 1)
