@@ -40,7 +40,9 @@ use crate::{
 ///
 /// [`Repository::on`](crate::Repository::on) gives a repository inside it. It is a SeaORM
 /// connection too, for statements of your own; name the rows that those change with
-/// [`invalidate`](Self::invalidate). Dropping it rolls back.
+/// [`invalidate`](Self::invalidate). Statements that would end or divide the transaction are refused:
+/// `COMMIT`, `ROLLBACK`, `SAVEPOINT` and the like, on MySQL and MariaDB also DDL, at which they commit.
+/// Dropping it rolls back.
 #[must_use = "a transaction that is dropped is rolled back"]
 pub struct Transaction {
     session: Arc<Session>,

@@ -523,6 +523,91 @@ async fn a_swallowed_error_does_not_publish_what_was_rolled_back() {
     );
 }
 
+/// Goal: SQLite may roll a whole transaction back by itself. Nothing is then written outside it, the
+/// commit says so, and the cache is as the database.
+#[tokio::test]
+async fn nothing_is_written_after_sqlite_has_rolled_back_by_itself() {
+    for nested in [false, true] {
+        let world = World::new(Backend::Sqlite, Tier::Redis).await;
+        world.create_table(user::Entity).await;
+        world
+            .raw(
+                "CREATE TRIGGER bad BEFORE INSERT ON \"user\" WHEN NEW.name = 'bad' \
+                 BEGIN SELECT RAISE(ROLLBACK, 'no'); END",
+            )
+            .await;
+        let db = world.db().await;
+        let users = user::Repository::new(&db);
+        let ada = users.insert(named("ada")).await.unwrap().into_model();
+        let tx = db.begin().await.unwrap();
+        let inner = match nested {
+            true => Some(tx.begin().await.unwrap()),
+            false => None,
+        };
+        let inside = users.on(inner.as_ref().unwrap_or(&tx));
+        // An error that rolls nothing back.
+        inside.insert(named("ada")).await.unwrap_err();
+        inside.insert(named("bob")).await.unwrap();
+        inside.insert(named("bad")).await.unwrap_err();
+        let later = inside
+            .update_with(ada.id, |row| row.name = Set("Eve".into()))
+            .await;
+        later.unwrap_err();
+        if let Some(inner) = inner {
+            inner.commit().await.unwrap_err();
+        }
+        let committed = tx.commit().await.unwrap_err();
+        assert!(
+            matches!(committed, CommitError::RolledBack { .. }),
+            "{committed}"
+        );
+        assert_eq!(
+            user::Entity::find().all(&world.conn).await.unwrap(),
+            [ada.clone()]
+        );
+        assert_eq!(*users.find_by_id(ada.id).await.unwrap().unwrap(), ada);
+        // Its connection is as good as ever.
+        let tx = db.begin().await.unwrap();
+        users.on(&tx).insert(named("eve")).await.unwrap();
+        tx.rollback().await.unwrap();
+        assert_eq!(
+            user::Entity::find().all(&world.conn).await.unwrap().len(),
+            1
+        );
+    }
+}
+
+everywhere!(statements_that_end_a_transaction_are_refused);
+/// Goal: no statement commits, undoes or divides a transaction behind its back, also none at which
+/// MariaDB commits by itself.
+async fn statements_that_end_a_transaction_are_refused(world: World) {
+    world.create_table(user::Entity).await;
+    let db = world.db().await;
+    let users = user::Repository::new(&db);
+    let ada = users.insert(named("ada")).await.unwrap().into_model();
+    let tx = db.begin().await.unwrap();
+    users
+        .on(&tx)
+        .update_with(ada.id, |row| row.name = Set("Eve".into()))
+        .await
+        .unwrap();
+    let mut refused = vec!["COMMIT", "  rollback", "SAVEPOINT a", "/* now */ BEGIN"];
+    if world.backend() == sea_orm::DbBackend::MySql {
+        refused.push("CREATE TABLE other (id int)");
+    }
+    for sql in refused {
+        let error = tx.execute_unprepared(sql).await.unwrap_err();
+        assert!(matches!(error, DbErr::Custom(_)), "{sql}: {error}");
+    }
+    tx.execute_unprepared("CREATE TEMPORARY TABLE other (id int)")
+        .await
+        .unwrap();
+    tx.rollback().await.unwrap();
+    assert_eq!(*users.find_by_id(ada.id).await.unwrap().unwrap(), ada);
+    let found = user::Entity::find_by_id(ada.id).one(&world.conn).await;
+    assert_eq!(found.unwrap().unwrap(), ada);
+}
+
 everywhere!(statements_go_to_the_open_savepoint_or_nowhere);
 /// Goal: while a nested transaction is open the outer one takes neither statements nor a commit, so
 /// that what a savepoint undoes is never noted outside it.

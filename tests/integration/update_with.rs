@@ -2,7 +2,7 @@
 
 use cached_repo::{Source, WriteError};
 use cached_repo_tests::{
-    Tier, World,
+    Backend, Tier, World,
     entities::verbs::{contested, counter},
 };
 use sea_orm::{ActiveValue::Set, EntityTrait};
@@ -221,4 +221,43 @@ async fn a_change_may_not_move_the_version_by_hand(world: World) {
     );
     let row = counters.find_by_id(1).await.unwrap().unwrap();
     assert_eq!((row.value, row.version), (0, 1));
+}
+
+/// Goal: MySQL and MariaDB show a transaction the state that it began with. `update_with` changes the
+/// newest one all the same, and a conflict names the version that the database has.
+#[tokio::test]
+async fn a_change_in_a_transaction_that_sees_an_older_state_is_made_to_the_newest() {
+    for backend in [Backend::Postgres, Backend::MariaDb] {
+        let world = World::new(backend, Tier::Redis).await;
+        changed_by_two(world).await;
+    }
+}
+
+async fn changed_by_two(world: World) {
+    world.create_table(counter::Entity).await;
+    world
+        .raw("INSERT INTO counter (id, value, version) VALUES (1, 10, 1)")
+        .await;
+    let db = world.db().await;
+    let counters = counter::Repository::new(&db);
+    let tx = db.begin().await.unwrap();
+    let inside = counters.on(&tx);
+    let seen = inside.find_by_id(1).await.unwrap().unwrap().into_model();
+    counters
+        .update_with(1, |row| row.value = Set(20))
+        .await
+        .unwrap();
+    let conflict = inside.save(seen).await.unwrap_err();
+    let WriteError::VersionConflict { found, .. } = conflict else {
+        panic!("{conflict}");
+    };
+    assert_eq!(found, 2);
+    let changed = inside
+        .update_with(1, |row| row.value = Set(row.value.as_ref() + 1))
+        .await
+        .unwrap();
+    assert_eq!((changed.value, changed.version), (21, 3));
+    tx.commit().await.unwrap();
+    let row = counters.find_by_id(1).await.unwrap().unwrap();
+    assert_eq!((row.value, row.version), (21, 3));
 }

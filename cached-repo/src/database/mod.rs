@@ -3,9 +3,11 @@
 //! Invariants:
 //! - A statement that fails or is given up inside a transaction marks that transaction, so that
 //!   nothing of it is committed by mistake.
+//! - No statement ends the user's transaction behind its back.
 //!
 //! Does not know the cache.
 
+mod control;
 mod error;
 mod transaction;
 
@@ -32,15 +34,16 @@ pub(crate) enum Executor<'a> {
 
 /// Runs a method on whatever is behind an executor.
 macro_rules! on_connection {
-    ($executor:expr, $conn:ident => $call:expr) => {
+    ($executor:expr, $sql:expr, $conn:ident => $call:expr) => {
         match $executor {
             Executor::Pool($conn) => $call,
             Executor::Own($conn) => $call,
             Executor::Shared(transaction) => {
+                control::check($sql, transaction.backend())?;
                 let guard = transaction.lock().await?;
                 let $conn = guard.connection()?;
                 let result = $call;
-                guard.finished(result)
+                guard.finished(result).await
             }
         }
     };
@@ -57,18 +60,18 @@ impl ConnectionTrait for Executor<'_> {
     }
 
     async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
-        on_connection!(self, conn => conn.execute_raw(statement).await)
+        on_connection!(self, &statement.sql, conn => conn.execute_raw(statement).await)
     }
 
     async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
-        on_connection!(self, conn => conn.execute_unprepared(sql).await)
+        on_connection!(self, sql, conn => conn.execute_unprepared(sql).await)
     }
 
     async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
-        on_connection!(self, conn => conn.query_one_raw(statement).await)
+        on_connection!(self, &statement.sql, conn => conn.query_one_raw(statement).await)
     }
 
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
-        on_connection!(self, conn => conn.query_all_raw(statement).await)
+        on_connection!(self, &statement.sql, conn => conn.query_all_raw(statement).await)
     }
 }

@@ -16,14 +16,15 @@ use std::{
 };
 
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, TransactionTrait};
-use tokio::sync::{Notify, RwLock, RwLockReadGuard};
+use tokio::sync::{Mutex, MutexGuard, Notify};
 
 use super::error::sql_state;
 
 /// A database transaction, until it ends.
 pub(crate) struct OpenTransaction {
-    /// `None` once it has ended.
-    conn: RwLock<Option<DatabaseTransaction>>,
+    /// `None` once it has ended. Locked for a statement until it is known what a failure has cost:
+    /// the next one might commit by itself.
+    conn: Mutex<Option<DatabaseTransaction>>,
     backend: DbBackend,
     /// The transaction around this savepoint.
     parent: Option<Arc<Self>>,
@@ -40,7 +41,7 @@ impl OpenTransaction {
     pub(crate) fn new(conn: DatabaseTransaction, parent: Option<Arc<Self>>) -> Self {
         Self {
             backend: conn.get_database_backend(),
-            conn: RwLock::new(Some(conn)),
+            conn: Mutex::new(Some(conn)),
             parent,
             doomed: AtomicBool::new(false),
             nested: AtomicBool::new(false),
@@ -56,8 +57,7 @@ impl OpenTransaction {
 
     /// Begins a nested transaction. Until it ends, statements of this one are refused.
     pub(crate) async fn savepoint(&self) -> Result<DatabaseTransaction, DbErr> {
-        // Exclusive: a statement that ran beside it might end up inside the savepoint.
-        let conn = self.conn.write().await;
+        let conn = self.conn.lock().await;
         let conn = conn.as_ref().ok_or_else(ended)?;
         self.ready().await?;
         // One that fails midway may have rolled this one back.
@@ -70,7 +70,7 @@ impl OpenTransaction {
 
     /// Takes the connection for one statement.
     pub(super) async fn lock(&self) -> Result<Locked<'_>, DbErr> {
-        let conn = self.conn.read().await;
+        let conn = self.conn.lock().await;
         if conn.is_none() {
             return Err(ended());
         }
@@ -141,7 +141,7 @@ impl OpenTransaction {
 
     /// Takes the connection away from the repositories, after the statements that run.
     pub(crate) async fn end(&self) -> Option<DatabaseTransaction> {
-        let conn = self.conn.write().await.take();
+        let conn = self.conn.lock().await.take();
         self.ended.store(true, Ordering::SeqCst);
         conn
     }
@@ -151,7 +151,7 @@ impl OpenTransaction {
         if self.has_nested() {
             return false;
         }
-        match self.conn.try_write() {
+        match self.conn.try_lock() {
             Ok(mut conn) => {
                 drop(conn.take());
                 self.ended.store(true, Ordering::SeqCst);
@@ -162,23 +162,36 @@ impl OpenTransaction {
     }
 
     /// Dooms what a failed statement may have rolled back.
-    fn failed(&self, error: &DbErr) {
-        // PostgreSQL refuses everything after an error, and answers a COMMIT with a rollback.
-        // MySQL and MariaDB roll all of it back on a deadlock, and then commit each statement by
-        // itself; so they may for errors that have no SQLSTATE of their own, as MariaDB does when
-        // a row has changed since the snapshot (1020).
-        let deadlock =
-            || sql_state(error).is_some_and(|state| state == "40001" || state == "HY000");
+    async fn failed(&self, error: &DbErr, conn: &DatabaseTransaction) {
         match self.backend {
+            // It refuses everything after an error, and answers a COMMIT with a rollback.
             DbBackend::Postgres => self.doom(),
-            DbBackend::MySql if deadlock() => {
-                let mut transaction = Some(self);
-                while let Some(doomed) = transaction {
-                    doomed.doom();
-                    transaction = doomed.parent.as_deref();
+            // They roll all of it back on a deadlock, and then commit each statement by itself; so
+            // they may for errors that have no SQLSTATE of their own, as MariaDB does when a row has
+            // changed since the snapshot (1020).
+            DbBackend::MySql => {
+                if sql_state(error).is_some_and(|state| state == "40001" || state == "HY000") {
+                    self.doom_all();
                 }
             }
-            _ => {}
+            // A trigger's RAISE(ROLLBACK), ON CONFLICT ROLLBACK and a full disk roll all of it back,
+            // and then each statement commits by itself. Only a BEGIN tells: inside a transaction it
+            // is an error. Otherwise it begins one for the ROLLBACK that is to come.
+            DbBackend::Sqlite => {
+                if conn.execute_unprepared("BEGIN").await.is_ok() {
+                    self.doom_all();
+                }
+            }
+            _ => self.doom_all(),
+        }
+    }
+
+    /// Dooms it and the transactions around it.
+    fn doom_all(&self) {
+        let mut transaction = Some(self);
+        while let Some(doomed) = transaction {
+            doomed.doom();
+            transaction = doomed.parent.as_deref();
         }
     }
 }
@@ -186,7 +199,7 @@ impl OpenTransaction {
 /// The connection while one statement runs. Dropped before the statement has finished, it dooms
 /// the transaction: nobody knows what the statement did.
 pub(super) struct Locked<'a> {
-    conn: RwLockReadGuard<'a, Option<DatabaseTransaction>>,
+    conn: MutexGuard<'a, Option<DatabaseTransaction>>,
     running: Running<'a>,
 }
 
@@ -196,10 +209,12 @@ impl Locked<'_> {
     }
 
     /// The statement has returned.
-    pub(super) fn finished<T>(self, result: Result<T, DbErr>) -> Result<T, DbErr> {
-        let transaction = self.running.0;
+    pub(super) async fn finished<T>(self, result: Result<T, DbErr>) -> Result<T, DbErr> {
+        if let (Err(error), Some(conn)) = (&result, &*self.conn) {
+            self.running.0.failed(error, conn).await;
+        }
         self.running.finished();
-        result.inspect_err(|error| transaction.failed(error))
+        result
     }
 }
 

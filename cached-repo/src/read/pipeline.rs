@@ -84,6 +84,19 @@ impl<'a> Read<'a> {
         }
     }
 
+    /// The row with this primary key, to be written again after a conflict: read through the cache,
+    /// which the conflict has repaired. In a transaction it is locked, because the transaction may see
+    /// an older state than the database has.
+    pub(crate) async fn find_again(self, question: Question) -> Answer {
+        match &question.by {
+            By::Id(id) if self.scope.is_transaction() => {
+                let row = self.reader.selects.by_id_for_update(self.scope, id).await?;
+                Ok(row.into_iter().collect())
+            }
+            _ => self.find(question).await,
+        }
+    }
+
     /// The rows that a lookup finds by these values.
     pub(crate) async fn find_rows(self, lookup: usize, values: Vec<Value>) -> Answer {
         match Question::lookup(&self.reader.context.entity, lookup, values) {

@@ -18,7 +18,7 @@ use super::load_limit::{LoadLimit, Permit};
 use crate::{
     cached::Row,
     context::EntityContext,
-    entity::statements::{fetch_all, find_by_id},
+    entity::statements::{fetch_all, fetch_one, find_by_id},
     error::ReadError,
     protocol::Key,
     session::Scope,
@@ -52,6 +52,21 @@ impl Selects {
         let EntityContext { shared, entity, .. } = &*self.context;
         entity.stats.loads.add(1);
         let found = find_by_id(entity, &scope.executor(&shared.conn), id).await;
+        let model = found.map_err(|source| self.context.load_failed(source))?;
+        Ok(model.map(Row::loaded))
+    }
+
+    /// The row with this primary key as it is now, also in a transaction that sees an older state,
+    /// and locked until the end of the transaction.
+    pub(super) async fn by_id_for_update(
+        &self,
+        scope: &Scope,
+        id: &ValueTuple,
+    ) -> Result<Option<Row>, ReadError> {
+        let EntityContext { shared, entity, .. } = &*self.context;
+        entity.stats.loads.add(1);
+        let conn = scope.executor(&shared.conn);
+        let found = fetch_one(entity, &conn, &entity.select_for_update(id)).await;
         let model = found.map_err(|source| self.context.load_failed(source))?;
         Ok(model.map(Row::loaded))
     }

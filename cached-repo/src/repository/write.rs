@@ -73,7 +73,10 @@ impl<M: CachedEntity> Repository<M> {
         let mut backoff = Backoff::new(FIRST_RETRY_PAUSE, LONGEST_RETRY_PAUSE);
         let mut attempt = 1;
         loop {
-            let rows = self.read().find(question.clone()).await?;
+            let rows = match attempt {
+                1 => self.read().find(question.clone()).await?,
+                _ => self.read().find_again(question.clone()).await?,
+            };
             let row: Cached<M> = match rows.into_one() {
                 Some(row) => row.into(),
                 None => return Err(context.not_found(&question.key)),

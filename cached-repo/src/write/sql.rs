@@ -264,7 +264,13 @@ async fn contradiction(
     expected: Option<Value>,
 ) -> Sql {
     let entity = &*context.entity;
-    let found = find_by_id(entity, conn, id).await;
+    let found = match conn {
+        Executor::Pool(_) => find_by_id(entity, conn, id).await,
+        // The transaction may see an older state than the one that it conflicts with.
+        Executor::Own(_) | Executor::Shared(_) => {
+            fetch_one(entity, conn, &entity.select_for_update(id)).await
+        }
+    };
     let key = entity.row_key(id);
     Sql::Contradicted(match (found, expected, &entity.version) {
         (Ok(Some(model)), Some(expected), Some(version)) => WriteError::VersionConflict {
