@@ -563,7 +563,7 @@ async fn nothing_is_written_after_sqlite_has_rolled_back_by_itself() {
         );
         assert_eq!(
             user::Entity::find().all(&world.conn).await.unwrap(),
-            [ada.clone()]
+            std::slice::from_ref(&ada)
         );
         assert_eq!(*users.find_by_id(ada.id).await.unwrap().unwrap(), ada);
         // Its connection is as good as ever.

@@ -44,15 +44,6 @@ enum Next {
     Bypass,
 }
 
-impl Next {
-    fn want(self) -> Option<Want> {
-        match self {
-            Self::Load(want) => Some(want),
-            Self::Serve(_) | Self::Bypass => None,
-        }
-    }
-}
-
 impl<'a> Read<'a> {
     /// Answers a question from the nearest place behind the near cache that may be trusted. What
     /// only a load needs is boxed: neither a hit nor the caller's future carries it.
@@ -110,7 +101,8 @@ impl<'a> Read<'a> {
         let query = self.query(question);
         match serve(&query, seen).await? {
             Next::Serve(rows) => Ok(rows),
-            next => join(query, next.want()).await,
+            Next::Load(want) => join(query, Some(want)).await,
+            Next::Bypass => join(query, None).await,
         }
     }
 
