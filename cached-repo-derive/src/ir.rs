@@ -17,6 +17,8 @@ pub(crate) struct Model {
     pub(crate) repository: Ident,
     pub(crate) options: Options,
     pub(crate) near: Option<NearAttr>,
+    /// Relations along which the database deletes or changes rows.
+    pub(crate) cascades: Vec<Ident>,
     pub(crate) fields: Vec<Field>,
     pub(crate) versioning: Versioning,
     pub(crate) lookups: Vec<Lookup>,

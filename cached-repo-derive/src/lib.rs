@@ -70,6 +70,7 @@ use crate::diag::Diagnostics;
 /// | `unique(a, b)` | the columns are unique together: generates `find_by_a_and_b` for one row and `find_by_a_and_bs` for many; repeatable | |
 /// | `index(a, b)` | generates `find_all_by_a_and_b`; with `max_rows = 100`, at most 100 rows of one search are kept; repeatable | |
 /// | `reload_after_write` | reads the row again in the transaction of a write, for triggers and generated columns that `RETURNING` does not show | off |
+/// | `cascades(Posts)` | variants of `Relation`: the database has `ON DELETE` or `ON UPDATE` actions there that the relation does not name with `on_delete` and `on_update`. Rows that they delete or change are found and invalidated | what the relation says |
 /// | `codec = "json"` | stores rows as JSON objects, which people can read in Redis. MessagePack (`"messagepack"`) is smaller and faster. See below | `"messagepack"` |
 /// | `compress_above = "1KiB"` | compresses rows whose encoding is longer, if that makes them shorter; in `B`, `KiB` or `MiB`, at most `"64MiB"`. Needs the feature `lz4` of `cached-repo` | never |
 /// | `repository = "Users"` | the name of the generated type | `Repository` |

@@ -16,7 +16,7 @@ pub use serde;
 
 pub use crate::entity::{
     CachedEntity, ColumnOf, Definition, EntityOptions, Id, LookupColumn, LookupDef, LookupKind,
-    VersionField, Versioned,
+    RelationOf, VersionField, Versioned,
 };
 pub use crate::near::{NearCapacity, NearKey, NearOptions};
 pub use crate::protocol::{CachedField, Codec, Column, RowDecoder, RowEncoder, RowError, Version};

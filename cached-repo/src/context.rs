@@ -8,6 +8,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use sea_orm::{DatabaseConnection, DbErr, sea_query::ValueTuple};
 
 use crate::{
+    catalog::Catalog,
     clock::ms,
     config::{Config, ReadPolicy},
     entity::{Entity, ops::ModelRef},
@@ -26,6 +27,8 @@ pub(crate) struct Context {
     pub(crate) config: Config,
     pub(crate) queue: InvalidationQueue,
     pub(crate) tasks: Tasks,
+    /// All entities of which a repository was opened.
+    pub(crate) catalog: Catalog<EntityContext>,
 }
 
 /// One entity of a `CachedDb`: what its reads and its writes share.
@@ -52,6 +55,13 @@ impl EntityContext {
     /// Whether a write is refused if the tier does not acknowledge its block.
     pub(crate) fn must_block(&self) -> bool {
         self.on_cache_failure == OnCacheFailure::Refuse
+    }
+
+    /// The other models of the entity's table.
+    pub(crate) fn siblings(&self) -> Vec<Arc<Self>> {
+        let mut models = self.shared.catalog.models_of(&self.entity.table_name);
+        models.retain(|model| !Arc::ptr_eq(&model.entity, &self.entity));
+        models
     }
 
     /// A change of a row.

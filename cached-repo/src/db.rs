@@ -13,6 +13,7 @@ use sea_orm::{DatabaseConnection, DbErr, TransactionTrait};
 #[cfg(feature = "redis")]
 use crate::tier::redis;
 use crate::{
+    catalog::Catalog,
     clock::Clock,
     config::Config,
     context::Context,
@@ -320,6 +321,7 @@ impl CachedDbBuilder {
             tier,
             config: self.config,
             tasks: Tasks::on_current_runtime(),
+            catalog: Catalog::new(),
         };
         Ok(CachedDb {
             registry: Arc::new(Registry::new(context, generations, clock)),

@@ -60,6 +60,13 @@
 //! put a normalizer on a column that is compared byte by byte: one spelling's absence would be
 //! another's.
 //!
+//! # Foreign keys, and models that share a table
+//! A database with `ON DELETE CASCADE` deletes rows that no repository was asked to delete. The cache
+//! follows where SeaORM's relations say so (`on_delete`, `on_update`), or `#[cached(cascades(Posts))]`
+//! does: a delete finds these rows in its transaction and invalidates them with its own. A write through
+//! one model also concerns the other models of its table. Both know only the entities of which a
+//! repository was opened in this process, so open all of them when it starts.
+//!
 //! # Near caches
 //! `#[cached(near)]` keeps rows in the process as well: a near cache, or L1, in front of the shared
 //! tier. A write announces its key with its block, before its SQL. Every process then drops its near
@@ -85,6 +92,7 @@
 pub mod __private;
 mod backoff;
 mod cached;
+mod catalog;
 mod clock;
 mod config;
 mod context;
@@ -117,7 +125,7 @@ pub use self::{
     db::{CachedDb, CachedDbBuilder, Drained},
     entity::{
         ActiveModelOf, CachedEntity, ColumnOf, Definition, EntityOptions, Id, IntoId, LookupColumn,
-        LookupDef, LookupKind, VersionField, Versioned,
+        LookupDef, LookupKind, RelationOf, VersionField, Versioned,
     },
     error::{CacheError, CommitError, ConfigError, Error, ReadError, TransactionError, WriteError},
     policy::OnCacheFailure,

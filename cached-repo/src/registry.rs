@@ -108,7 +108,13 @@ impl Registry {
         });
         // Another caller may have been first.
         let mut entities = self.entities.lock();
-        Arc::clone(entities.entry(model).or_insert(registered))
+        let registered = entities.entry(model).or_insert_with(|| {
+            let entity = &context.entity;
+            let catalog = &self.context.catalog;
+            catalog.add(&entity.table_name, &entity.foreign_keys, &context);
+            registered
+        });
+        Arc::clone(registered)
     }
 
     /// All entities of this name: models of one table share it, unless an option says otherwise.

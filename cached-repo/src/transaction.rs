@@ -125,8 +125,7 @@ impl Transaction {
     /// Notes that statements of your own may change any row of an entity.
     pub fn invalidate_all<M: CachedEntity>(&self) {
         let registered = self.registry.entity::<M>();
-        let prefix = registered.context().entity.keys.prefix();
-        self.session.journal().entities.insert(Arc::clone(prefix));
+        write::note_invalidation_of_all(registered.context(), &self.session);
     }
 
     /// Blocks, commits and publishes: one round trip before the COMMIT and one after it, whatever

@@ -637,3 +637,59 @@ async fn a_save_published_after_a_raw_transaction_does_not_hide_what_that_change
 
     assert_eq!(notes.find_by_id(1).await.unwrap().unwrap().text.0, "raw");
 }
+
+/// Goal: rows that go with another are blocked before the COMMIT that deletes them: a reader meanwhile
+/// gets them from the database and stores nothing, and nobody gets them afterwards.
+#[tokio::test]
+async fn rows_that_are_deleted_with_another_are_blocked_before_the_commit() {
+    use cached_repo_tests::entities::family::{owner, post};
+    let world = World::new(Backend::Postgres, Tier::Redis).await;
+    world.create_table(owner::Entity).await;
+    world.create_table(post::Entity).await;
+    world
+        .raw(
+            "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             PERFORM pg_advisory_xact_lock(4711); RETURN NULL; END $$",
+        )
+        .await;
+    world
+        .raw(
+            "CREATE CONSTRAINT TRIGGER wait AFTER DELETE ON owner
+             DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION wait()",
+        )
+        .await;
+    let db = world.db().await;
+    let (owners, posts) = (owner::Repository::new(&db), post::Repository::new(&db));
+    let others = post::Repository::new(&world.db().await);
+    let row = owner::ActiveModel {
+        id: Set(7),
+        code: Set("code".into()),
+        name: Set("name".into()),
+        ..Default::default()
+    };
+    owners.insert(row).await.unwrap();
+    let row = post::ActiveModel {
+        id: Set(1),
+        owner_id: Set(7),
+        title: Set("title".into()),
+        ..Default::default()
+    };
+    posts.insert(row).await.unwrap();
+    let found = others.find_by_id(1).await.unwrap().unwrap();
+    assert_eq!(found.source(), Source::Shared);
+    let lock = world.conn.begin().await.unwrap();
+    lock.execute_unprepared("SELECT pg_advisory_xact_lock(4711)")
+        .await
+        .unwrap();
+    let deleting = tokio::spawn(async move { owners.delete_by_id(7).await });
+    world.lock_waiters(1).await;
+    for _ in 0..3 {
+        let found = others.find_by_id(1).await.unwrap().unwrap();
+        assert_eq!(found.source(), Source::Database);
+    }
+    assert_eq!(others.stats().fills, 0);
+    lock.commit().await.unwrap();
+    assert!(in_time(deleting).await.unwrap().unwrap().is_some());
+    assert!(others.find_by_id(1).await.unwrap().is_none());
+    assert_eq!(others.find_all_by_owner_id(7).await.unwrap(), []);
+}

@@ -29,6 +29,7 @@ use cached_repo_tests::entities::messagepack as models;
 
 mod aside;
 mod batches;
+mod cascades;
 mod codecs;
 mod columns;
 mod connections;
@@ -49,6 +50,7 @@ mod repairs;
 mod saves;
 mod settings;
 mod shapes;
+mod siblings;
 mod transactions;
 mod update_with;
 mod verbs;

@@ -49,6 +49,7 @@ pub mod setting {
 }
 
 pub mod audited;
+pub mod family;
 pub mod json;
 pub mod keys;
 pub mod lookups;

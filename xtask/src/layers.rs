@@ -38,6 +38,7 @@ const LIBRARIES: [(&str, &str); 2] = [
         entity
         config error
         invalidation
+        catalog
         context session
         read | write
         registry

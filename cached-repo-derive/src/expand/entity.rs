@@ -19,6 +19,7 @@ pub(super) fn entity(model: &Model) -> TokenStream {
     let options = options(&model.options);
     let version = version(model);
     let generated = generated(model);
+    let cascades = cascades(model);
     let lookups = lookups::definitions(model);
     let near = model.near.as_ref().map(near::method);
     let encode_and_decode = columns::encode_and_decode(model);
@@ -33,6 +34,8 @@ pub(super) fn entity(model: &Model) -> TokenStream {
             #version
 
             #generated
+
+            #cascades
 
             #lookups
 
@@ -108,6 +111,17 @@ fn generated(model: &Model) -> Option<TokenStream> {
         quote! {
             fn is_generated(column: &__c::ColumnOf<Self>) -> bool {
                 ::core::matches!(column, #(__c::ColumnOf::<Self>::#variants)|*)
+            }
+        }
+    })
+}
+
+fn cascades(model: &Model) -> Option<TokenStream> {
+    let variants = &model.cascades;
+    (!variants.is_empty()).then(|| {
+        quote! {
+            fn cascades(relation: &__c::RelationOf<Self>) -> bool {
+                ::core::matches!(relation, #(__c::RelationOf::<Self>::#variants)|*)
             }
         }
     })

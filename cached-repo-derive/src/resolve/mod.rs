@@ -28,6 +28,7 @@ pub(crate) fn resolve(input: &StructSyntax, diag: &mut Diagnostics) -> Model {
         repository: attrs.repository.clone().unwrap_or_else(repository),
         options: attrs.options.clone(),
         near: attrs.near.clone(),
+        cascades: attrs.cascades.clone(),
         fields: fields.iter().map(field).collect(),
         versioning: version.map_or(Versioning::None, Versioning::Column),
         lookups: lookups::collect(input, diag),

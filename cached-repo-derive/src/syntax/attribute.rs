@@ -16,6 +16,7 @@ const MODEL_KEYS: &[Key] = &[
     key("near", "near(capacity = 10_000, ttl = \"5s\")"),
     key("name", "name = \"user\""),
     key("reload_after_write", "reload_after_write"),
+    key("cascades", "cascades(Posts)"),
     key("codec", "codec = \"json\""),
     key("compress_above", "compress_above = \"1KiB\""),
     key("repository", "repository = \"Users\""),

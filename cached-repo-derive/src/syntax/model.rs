@@ -20,6 +20,8 @@ pub(crate) struct ModelAttrs {
     pub(crate) repository: Option<Ident>,
     /// `#[cached(crate = "…")]`.
     pub(crate) krate: Option<Path>,
+    /// `#[cached(cascades(Posts))]`: variants of SeaORM's `Relation`.
+    pub(crate) cascades: Vec<Ident>,
     /// `#[cached(unique(a, b))]` and `#[cached(index(a, b))]`.
     pub(crate) lookups: Vec<LookupAttr>,
 }
@@ -81,6 +83,7 @@ pub(crate) fn read(attrs: &[Attribute], diag: &mut Diagnostics) -> ModelAttrs {
                 given.flag(diag);
                 options.reload_after_write = true;
             }
+            "cascades" => read.cascades = given.words("relations", diag),
             "codec" => options.codec = given.choice(CODECS, diag).unwrap_or_default(),
             "compress_above" => options.compress_above = given.size(diag),
             "near" => read.near = Some(near::read(given, diag)),

@@ -8,8 +8,13 @@ use std::time::Duration;
 use proc_macro2::{Span, TokenStream, TokenTree};
 use quote::quote;
 use syn::{
-    Expr, ExprGroup, ExprLit, Lit, LitStr, Token, ext::IdentExt, meta::ParseNestedMeta,
-    parse::ParseStream, spanned::Spanned,
+    Expr, ExprGroup, ExprLit, Ident, Lit, LitStr, Token,
+    ext::IdentExt,
+    meta::ParseNestedMeta,
+    parenthesized,
+    parse::{ParseStream, Parser},
+    punctuated::Punctuated,
+    spanned::Spanned,
 };
 
 use crate::diag::{Diagnostics, guess, list};
@@ -115,6 +120,27 @@ impl Given<'_> {
             diag.error(literal, message);
         }
         parsed
+    }
+
+    /// Reads `key(A, B)`, where the words name `what`.
+    pub(crate) fn words(&self, what: &str, diag: &mut Diagnostics) -> Vec<Ident> {
+        let words = |input: ParseStream<'_>| {
+            let content;
+            parenthesized!(content in input);
+            Punctuated::<Ident, Token![,]>::parse_terminated(&content)
+        };
+        let rest = skip_value(self.meta.input);
+        match words.parse2(rest.clone()) {
+            Ok(words) if !words.is_empty() => words.into_iter().collect(),
+            _ => {
+                let (name, example, path) = (self.key.name, self.key.example, &self.meta.path);
+                diag.error(
+                    quote!(#path #rest),
+                    format!("`{name}` takes {what} in parentheses: write `{example}`"),
+                );
+                Vec::new()
+            }
+        }
     }
 
     /// Reads `key = "word"`, where the word is one of `choices`.

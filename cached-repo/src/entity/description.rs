@@ -13,7 +13,7 @@ use std::{fmt, sync::Arc};
 
 use sea_orm::{
     ActiveValue, ColumnTrait, ColumnType, DbBackend, EntityName, EntityTrait, IdenStatic, Iterable,
-    ModelTrait, PrimaryKeyToColumn, PrimaryKeyTrait, QueryTrait,
+    ModelTrait, PrimaryKeyToColumn, PrimaryKeyTrait, QueryTrait, RelationDef, RelationTrait,
     sea_query::{
         ArrayType, DynIden, IntoIden, Query, ReturningClause, SelectStatement, TableRef, Value,
         ValueTuple,
@@ -21,7 +21,8 @@ use sea_orm::{
 };
 
 use super::{
-    CachedEntity, ColumnOf, Definition, EntityOptions, LookupKind, PrimaryKey,
+    CachedEntity, ColumnOf, Definition, EntityOptions, LookupKind, PrimaryKey, RelationOf,
+    foreign_key::{ForeignKey, table_name},
     ops::{EntityOps, ModelRef, Typed},
     version::first_version,
 };
@@ -38,6 +39,10 @@ pub(crate) struct Entity {
     /// The entity's part of a cache key.
     pub(crate) name: String,
     pub(crate) table: TableRef,
+    /// The table's name, with its schema.
+    pub(crate) table_name: String,
+    /// What its relations say of foreign keys.
+    pub(crate) foreign_keys: Vec<ForeignKey>,
     pub(crate) columns: Vec<Column>,
     /// The primary key's columns, by position.
     pub(crate) key_columns: Vec<usize>,
@@ -120,8 +125,10 @@ impl Entity {
             .iter()
             .map(|column| column.select_as(column.into_returning_expr(backend)));
         Parts {
-            name: table_name(table.schema_name(), table.table_name()),
             table: table.table_ref(),
+            relations: RelationOf::<M>::iter()
+                .map(|relation| (relation.def(), M::cascades(&relation)))
+                .collect(),
             key_columns: PrimaryKey::<M>::iter()
                 .map(|key| at(&key.into_column()))
                 .collect(),
@@ -156,6 +163,29 @@ impl Entity {
     /// The cache key of the row with this primary key.
     pub(crate) fn row_key(&self, id: &ValueTuple) -> Key {
         self.keys.row_of(id)
+    }
+
+    /// The positions of columns by their names; `None` if the model lacks one.
+    pub(crate) fn positions(&self, names: &[DynIden]) -> Option<Vec<usize>> {
+        let position = |name: &DynIden| self.columns.iter().position(|column| column.name == *name);
+        names.iter().map(position).collect()
+    }
+
+    /// The primary key of the same row in another model of the table; `None` if its key has other
+    /// columns.
+    pub(crate) fn id_in(&self, other: &Self, id: &ValueTuple) -> Option<ValueTuple> {
+        let values: Vec<&Value> = id.iter().collect();
+        let value = |at: &usize| {
+            let name = &other.columns[*at].name;
+            let own = self.key_columns.iter();
+            let mut own = own.map(|at| &self.columns[*at].name);
+            own.position(|own| own == name).map(|at| values[at].clone())
+        };
+        if self.key_columns.len() != other.key_columns.len() {
+            return None;
+        }
+        let values: Option<_> = other.key_columns.iter().map(value).collect();
+        values.map(tuple)
     }
 
     /// The primary key of a model.
@@ -265,8 +295,9 @@ impl Entity {
 
 /// What only the entity's type knows.
 struct Parts {
-    name: String,
     table: TableRef,
+    /// Each with whether the model says that it cascades.
+    relations: Vec<(RelationDef, bool)>,
     columns: Vec<Column>,
     key_columns: Vec<usize>,
     auto_increment: bool,
@@ -280,10 +311,16 @@ struct Parts {
 
 impl Parts {
     fn assemble(self, namespace: &str, backend: DbBackend) -> Entity {
-        let name = match self.definition.options.name {
-            Some(name) => name.to_owned(),
-            None => self.name,
-        };
+        let table_name = table_name(self.table.clone()).unwrap_or_default();
+        let name = self
+            .definition
+            .options
+            .name
+            .unwrap_or(&table_name)
+            .to_owned();
+        let foreign_keys = self.relations.into_iter();
+        let foreign_keys =
+            foreign_keys.filter_map(|(relation, cascades)| ForeignKey::of(relation, cascades));
         let keys = KeySpace::new(namespace, &name);
         let lookup = |(columns, kind): (Vec<LookupColumn>, _)| {
             let names = columns.iter().map(|column| &self.columns[column.at].name);
@@ -301,6 +338,8 @@ impl Parts {
                 first: first_version(&value_type).expect("`VersionField` is an integer"),
             }),
             name,
+            table_name,
+            foreign_keys: foreign_keys.collect(),
             keys,
             backend,
             ops: self.ops,
@@ -323,13 +362,6 @@ impl Comparison {
             ColumnType::Enum { .. } => Self::Listed,
             _ => Self::Plain,
         }
-    }
-}
-
-fn table_name(schema: Option<&str>, table: &str) -> String {
-    match schema {
-        Some(schema) => format!("{schema}.{table}"),
-        None => table.to_owned(),
     }
 }
 

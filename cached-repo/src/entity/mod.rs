@@ -7,6 +7,7 @@
 //! Does not read or write the cache, and decides nothing about it.
 
 pub(crate) mod description;
+pub(crate) mod foreign_key;
 pub(crate) mod ops;
 mod version;
 
@@ -33,6 +34,8 @@ pub type Id<M> = <PrimaryKey<M> as PrimaryKeyTrait>::ValueType;
 pub(crate) type PrimaryKey<M> = <<M as ModelTrait>::Entity as EntityTrait>::PrimaryKey;
 /// The column enum of a model's entity.
 pub type ColumnOf<M> = <<M as ModelTrait>::Entity as EntityTrait>::Column;
+/// The relation enum of a model's entity.
+pub type RelationOf<M> = <<M as ModelTrait>::Entity as EntityTrait>::Relation;
 /// The active model of a model's entity.
 pub type ActiveModelOf<M> = <<M as ModelTrait>::Entity as EntityTrait>::ActiveModel;
 
@@ -73,6 +76,12 @@ pub trait CachedEntity:
 
     /// Whether only the database writes the column: `#[cached(generated)]`.
     fn is_generated(_column: &ColumnOf<Self>) -> bool {
+        false
+    }
+
+    /// Whether the database deletes or changes rows along the relation, though the relation does not
+    /// say so: `#[cached(cascades(…))]`.
+    fn cascades(_relation: &RelationOf<Self>) -> bool {
         false
     }
 

@@ -24,9 +24,9 @@ use crate::{
 #[derive(Clone, Default)]
 pub(crate) struct Journal {
     pub(crate) keys: HashMap<Key, Change>,
-    /// Rows that statements of the user's own have changed. They are read before the COMMIT, to
-    /// invalidate the index entries that lead to them.
-    pub(crate) unread: HashMap<Key, UnreadRow>,
+    /// Rows that statements of the user's own have changed, as each model of the table has them. They
+    /// are read before the COMMIT, to invalidate the index entries that lead to them.
+    pub(crate) unread: HashMap<Key, Vec<UnreadRow>>,
     /// Key prefixes of entities any row of which may have changed.
     pub(crate) entities: HashSet<Arc<str>>,
 }
@@ -93,6 +93,17 @@ impl Journal {
         }
     }
 
+    /// Adds a row that is to be read.
+    pub(crate) fn add_unread(&mut self, key: Key, row: UnreadRow) {
+        let rows = self.unread.entry(key).or_default();
+        if !rows
+            .iter()
+            .any(|listed| Arc::ptr_eq(&listed.entity, &row.entity))
+        {
+            rows.push(row);
+        }
+    }
+
     /// Adds what a savepoint is about to keep: nothing of it is put yet, and nothing was written.
     pub(crate) fn forewarn(&mut self, nested: &Self) {
         for (key, change) in &nested.keys {
@@ -103,14 +114,22 @@ impl Journal {
             };
             self.note(key.clone(), warning);
         }
-        self.unread.extend(nested.unread.clone());
+        for (key, rows) in &nested.unread {
+            rows.iter()
+                .for_each(|row| self.add_unread(key.clone(), row.clone()));
+        }
         self.entities.extend(nested.entities.iter().cloned());
     }
 
-    /// Adds what a savepoint has kept.
-    pub(crate) fn absorb(&mut self, nested: Self) {
-        for (key, change) in nested.keys {
+    /// Adds what came later.
+    pub(crate) fn absorb(&mut self, later: Self) {
+        for (key, change) in later.keys {
             self.note(key, change);
         }
+        for (key, rows) in later.unread {
+            rows.into_iter()
+                .for_each(|row| self.add_unread(key.clone(), row));
+        }
+        self.entities.extend(later.entities);
     }
 }

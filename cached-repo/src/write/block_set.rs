@@ -89,6 +89,23 @@ impl BlockSet {
         }
     }
 
+    /// Adds what a journal lists.
+    pub(super) fn absorb(&mut self, journal: Journal) {
+        let listed = self.keys.len();
+        for (key, change) in journal.keys {
+            let mut earlier = self.keys[..listed].iter_mut();
+            match earlier.find(|blocked| blocked.key == key) {
+                Some(blocked) => blocked.change.absorb(change),
+                None => self.keys.push(BlockedKey {
+                    key,
+                    change,
+                    state: BlockState::Unasked,
+                }),
+            }
+        }
+        self.entities.extend(journal.entities);
+    }
+
     /// Blocks every key for which that was not tried. On an error the tier did not acknowledge a
     /// block, and the policy is to refuse; those that were placed are to be released.
     pub(super) async fn block(&mut self) -> Result<(), TierError> {

@@ -5,28 +5,30 @@
 
 use std::sync::Arc;
 
+use sea_orm::{DbErr, sea_query::ValueTuple};
 use tokio::time::Instant;
 
 use super::{
     affected::AffectedKeys,
     block_set::BlockSet,
-    invalidate::invalidate_key,
+    invalidate::{invalidate_key, unread},
     outcome::{Effect, Sql, Written},
 };
 use crate::{
     cached::AnyModel,
     context::EntityContext,
-    database::is_refusal,
-    entity::ops::ModelRef,
+    database::{Executor, is_refusal},
+    entity::{ops::ModelRef, statements::find_by_id},
     error::WriteError,
     invalidation::{Change, EnqueueOnDrop, Journal, Put},
     protocol::{Key, Version},
     session::{Scope, Session},
+    tier::TierError,
 };
 
 /// See the module.
 pub(super) struct WriteGuard<'a> {
-    context: &'a EntityContext,
+    context: &'a Arc<EntityContext>,
     affected: AffectedKeys,
     blocks: Blocks,
 }
@@ -40,23 +42,28 @@ enum Blocks {
 impl<'a> WriteGuard<'a> {
     /// Blocks the keys that are known, or notes them.
     pub(super) async fn begin(
-        context: &'a EntityContext,
+        context: &'a Arc<EntityContext>,
         scope: &Scope,
         affected: AffectedKeys,
     ) -> Result<Self, WriteError> {
         // Before the SQL: whatever becomes of it, it may have changed the row.
         let mut journal = Journal::default();
-        if let Some(key) = &affected.row {
-            journal.note(key.clone(), context.row_change(Version::ZERO, None));
+        if let Some(id) = &affected.id {
+            let key = context.entity.row_key(id);
+            journal.note(key, context.row_change(Version::ZERO, None));
+            note_in_siblings(&mut journal, context, &affected, id);
         }
-        for key in &affected.index {
+        for key in &affected.index.known {
             journal.note(key.clone(), context.index_change());
+        }
+        for sibling in &affected.siblings {
+            for key in &sibling.index.known {
+                journal.note(key.clone(), sibling.context.index_change());
+            }
         }
         let blocks = match scope {
             Scope::Transaction(session) => {
-                for (key, change) in journal.keys {
-                    session.journal().note(key, change);
-                }
+                session.journal().absorb(journal);
                 Blocks::OfTransaction(Arc::clone(session))
             }
             Scope::Pool => {
@@ -85,23 +92,57 @@ impl<'a> WriteGuard<'a> {
 
     /// Whether some key is known only once the SQL has run, and must be blocked before it commits.
     pub(super) fn needs_late_blocks(&self) -> bool {
-        let row_is_unknown = self.affected.row.is_none();
-        !self.affected.complete || (self.context.must_block() && row_is_unknown)
+        let row_is_unknown = self.affected.id.is_none();
+        !self.affected.index_is_complete() || (self.context.must_block() && row_is_unknown)
     }
 
-    /// Blocks the keys that only the written row shows.
-    pub(super) async fn block_late(&mut self, model: ModelRef<'_>) -> Result<(), WriteError> {
-        let key = self.context.entity.key_of(model);
-        let index = self.index_changes(model);
-        if let Blocks::Own(blocks) = &mut self.blocks {
-            blocks.note(key, self.context.row_change(Version::ZERO, None));
-            for (key, change) in index {
-                blocks.note(key, change);
-            }
-            let blocked = blocks.block().await;
-            blocked.map_err(|source| WriteError::CacheUnavailable { source })?;
+    /// Adds keys of other rows that the statements of the write have changed; to be blocked with those
+    /// that only the row shows.
+    pub(super) fn note(&mut self, changes: Journal) {
+        match &mut self.blocks {
+            Blocks::Own(blocks) => blocks.absorb(changes),
+            Blocks::OfTransaction(session) => session.journal().absorb(changes),
         }
-        Ok(())
+    }
+
+    /// Notes the keys that only the written row shows, and blocks all that are not blocked yet.
+    pub(super) async fn block_late(
+        &mut self,
+        model: ModelRef<'_>,
+        conn: &Executor<'_>,
+    ) -> Result<(), Late> {
+        let Blocks::Own(blocks) = &mut self.blocks else {
+            return Ok(());
+        };
+        let (context, affected) = (self.context, &self.affected);
+        let id = context.entity.id_of(model);
+        let mut late = Journal::default();
+        late.note(
+            context.entity.row_key(&id),
+            context.row_change(Version::ZERO, None),
+        );
+        note_in_siblings(&mut late, context, affected, &id);
+        for (key, change) in index_changes(context, affected, model) {
+            late.note(key, change);
+        }
+        for sibling in affected
+            .siblings
+            .iter()
+            .filter(|sibling| !sibling.index.complete)
+        {
+            let entity = &sibling.context.entity;
+            let Some(id) = context.entity.id_in(entity, &id) else {
+                continue;
+            };
+            let row = find_by_id(entity, conn, &id)
+                .await
+                .map_err(Late::Database)?;
+            for key in row.iter().flat_map(|row| entity.index_keys_of(&**row)) {
+                late.note(key, sibling.context.index_change());
+            }
+        }
+        blocks.absorb(late);
+        blocks.block().await.map_err(Late::Cache)
     }
 
     /// See [`BlockSet::enqueue_if_lost`].
@@ -125,9 +166,12 @@ impl<'a> WriteGuard<'a> {
                         blocks.publish().await.is_err()
                     }
                     Blocks::OfTransaction(session) => {
+                        let mut journal = session.journal();
                         for (key, change) in changes {
-                            session.journal().note(key, change);
+                            journal.note(key, change);
                         }
+                        let id = self.context.entity.id_of(&*written.model);
+                        note_incomplete_siblings(&mut journal, self.context, &self.affected, &id);
                         false
                     }
                 };
@@ -144,7 +188,9 @@ impl<'a> WriteGuard<'a> {
                 if matches!(error, WriteError::VersionConflict { .. }) {
                     self.context.entity.stats.conflicts.add(1);
                 }
-                let row = self.affected.row.as_ref();
+                let row = self.affected.id.as_ref();
+                let row = row.map(|id| self.context.entity.row_key(id));
+                let row = row.as_ref();
                 match (self.blocks, row) {
                     (Blocks::Own(blocks), _) => {
                         blocks.contradict(row, found_version(&error)).await;
@@ -171,7 +217,7 @@ impl<'a> WriteGuard<'a> {
     /// Inside a transaction a statement may have done its work although it failed, because its row
     /// could not be read. If that commits, keys have changed that nobody knows.
     fn note_unknown_keys(&self, error: &WriteError) {
-        let all_known = self.affected.complete && self.affected.row.is_some();
+        let all_known = self.affected.index_is_complete() && self.affected.id.is_some();
         let undone = matches!(error, WriteError::Database { source, .. } if is_refusal(source));
         if let Blocks::OfTransaction(session) = &self.blocks
             && !all_known
@@ -191,16 +237,64 @@ impl<'a> WriteGuard<'a> {
             writes: 1,
             ..context.row_change(written.floor(&context.entity), put)
         };
+        let mut siblings = Journal::default();
+        let id = context.entity.id_of(model);
+        note_in_siblings(&mut siblings, context, &self.affected, &id);
         std::iter::once((key, change))
-            .chain(self.index_changes(model))
+            .chain(index_changes(context, &self.affected, model))
+            .chain(siblings.keys)
             .collect()
     }
+}
 
-    /// The index entries that may lead to the row only since the write.
-    fn index_changes(&self, model: ModelRef<'_>) -> Vec<(Key, Change)> {
-        let lookups = self.affected.lookups.iter();
-        let keys = lookups.filter_map(|at| self.context.entity.index_key_of(*at, model));
-        keys.map(|key| (key, self.context.index_change())).collect()
+/// Why the keys that only the written row shows are not blocked.
+pub(super) enum Late {
+    /// The cache did not acknowledge it, and the policy is to refuse.
+    Cache(TierError),
+    Database(DbErr),
+}
+
+/// The index entries that may lead to the row only since the write.
+fn index_changes(
+    context: &EntityContext,
+    affected: &AffectedKeys,
+    model: ModelRef<'_>,
+) -> Vec<(Key, Change)> {
+    let lookups = affected.index.lookups.iter();
+    let keys = lookups.filter_map(|at| context.entity.index_key_of(*at, model));
+    keys.map(|key| (key, context.index_change())).collect()
+}
+
+/// Notes the row in the other models of its table that have another key for it.
+fn note_in_siblings(
+    journal: &mut Journal,
+    context: &EntityContext,
+    affected: &AffectedKeys,
+    id: &ValueTuple,
+) {
+    for sibling in &affected.siblings {
+        if let Some(key) = sibling.row(&context.entity, id) {
+            journal.note(key, sibling.context.row_change(Version::ZERO, None));
+        }
+    }
+}
+
+/// Notes that the index entries of other models are to be found before the COMMIT.
+fn note_incomplete_siblings(
+    journal: &mut Journal,
+    context: &EntityContext,
+    affected: &AffectedKeys,
+    id: &ValueTuple,
+) {
+    for sibling in affected
+        .siblings
+        .iter()
+        .filter(|sibling| !sibling.index.complete)
+    {
+        if let Some(id) = context.entity.id_in(&sibling.context.entity, id) {
+            let key = sibling.context.entity.row_key(&id);
+            journal.add_unread(key, unread(&sibling.context, id));
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Does not change rows.
 
-use std::{mem, sync::Arc};
+use std::{collections::HashSet, mem, sync::Arc};
 
 use sea_orm::{DbErr, sea_query::ValueTuple};
 
@@ -21,7 +21,7 @@ use crate::{
 /// Makes the entry of a row, and the index entries that lead to it now, tombstones: now or, if the
 /// tier does not acknowledge it, later.
 pub(crate) async fn invalidate(
-    context: &EntityContext,
+    context: &Arc<EntityContext>,
     scope: &Scope,
     id: ValueTuple,
 ) -> Result<(), CacheError> {
@@ -31,21 +31,29 @@ pub(crate) async fn invalidate(
         note_invalidation(context, session, id);
         return Ok(());
     }
-    let (shared, entity) = (&context.shared, &context.entity);
+    let shared = &context.shared;
     let mut journal = Journal::default();
-    journal.note(entity.row_key(&id), context.raw_change());
+    let mut rows = Vec::new();
+    for (model, id) in in_each_model(context, id) {
+        journal.note(model.entity.row_key(&id), model.raw_change());
+        if !model.entity.lookups.is_empty() {
+            rows.push(unread(&model, id));
+        }
+    }
     let blocks = BlockSet::new(shared, journal);
-    if entity.lookups.is_empty() {
+    if rows.is_empty() {
         return Ok(blocks.publish().await?);
     }
-    let row = unread(context, id);
     // The row's own entry first, which needs no statement. In a task of its own, so that the rest
     // follows if the caller goes away.
     let acknowledged = shared.tasks.spawn({
         let shared = Arc::clone(shared);
         async move {
             let own = blocks.publish().await;
-            let index = invalidate_index_entries(&shared, row).await;
+            let mut index = Ok(());
+            for row in rows {
+                index = invalidate_index_entries(&shared, row).await.and(index);
+            }
             index.and(own.map_err(Into::into))
         }
     });
@@ -58,26 +66,60 @@ pub(crate) async fn invalidate_all(
     context: &EntityContext,
     scope: &Scope,
 ) -> Result<(), CacheError> {
-    let prefix = context.entity.keys.prefix();
     if let Scope::Transaction(session) = scope
         && !session.transaction.has_ended()
     {
-        session.journal().entities.insert(Arc::clone(prefix));
+        note_invalidation_of_all(context, session);
         return Ok(());
     }
-    let keys = invalidate_entity(&context.shared, prefix).await?;
+    let mut keys = 0;
+    for prefix in prefixes(context) {
+        keys += invalidate_entity(&context.shared, &prefix).await?;
+    }
     context.entity.stats.invalidations.add(keys);
     Ok(())
 }
 
+/// Notes that statements of the user's own may change any row.
+pub(crate) fn note_invalidation_of_all(context: &EntityContext, session: &Session) {
+    session.journal().entities.extend(prefixes(context));
+}
+
+/// What the keys of all models of a table start with.
+fn prefixes(context: &EntityContext) -> HashSet<Arc<str>> {
+    let siblings = context.siblings();
+    let entities = siblings.iter().map(|model| &model.entity);
+    let entities = entities.chain([&context.entity]);
+    entities
+        .map(|entity| Arc::clone(entity.keys.prefix()))
+        .collect()
+}
+
+/// The models of a table, each with the primary key of a row.
+fn in_each_model(
+    context: &Arc<EntityContext>,
+    id: ValueTuple,
+) -> Vec<(Arc<EntityContext>, ValueTuple)> {
+    let siblings = context.siblings().into_iter();
+    let siblings = siblings.filter_map(|model| {
+        let id = context.entity.id_in(&model.entity, &id)?;
+        Some((model, id))
+    });
+    let mut models: Vec<_> = siblings.collect();
+    models.push((Arc::clone(context), id));
+    models
+}
+
 /// Notes that a statement of the user's own changes a row.
-pub(crate) fn note_invalidation(context: &EntityContext, session: &Session, id: ValueTuple) {
-    let key = context.entity.row_key(&id);
+pub(crate) fn note_invalidation(context: &Arc<EntityContext>, session: &Session, id: ValueTuple) {
     let mut journal = session.journal();
-    if !context.entity.lookups.is_empty() {
-        journal.unread.insert(key.clone(), unread(context, id));
+    for (model, id) in in_each_model(context, id) {
+        let key = model.entity.row_key(&id);
+        journal.note(key.clone(), model.raw_change());
+        if !model.entity.lookups.is_empty() {
+            journal.add_unread(key, unread(&model, id));
+        }
     }
-    journal.note(key, context.raw_change());
 }
 
 /// Makes the entry of a key a tombstone, now or later.
@@ -89,7 +131,7 @@ pub(super) async fn invalidate_key(context: &EntityContext, key: &Key) -> Result
 
 /// Notes the index entries that lead by now to the rows that were changed past the library.
 pub(super) async fn read_unread(journal: &mut Journal, conn: &Executor<'_>) -> Result<(), DbErr> {
-    for row in mem::take(&mut journal.unread).into_values() {
+    for row in mem::take(&mut journal.unread).into_values().flatten() {
         note_index_entries(journal, row, conn).await?;
     }
     Ok(())
@@ -128,7 +170,8 @@ async fn invalidate_index_entries(shared: &Arc<Context>, row: UnreadRow) -> Resu
     }
 }
 
-fn unread(context: &EntityContext, id: ValueTuple) -> UnreadRow {
+/// A row whose index entries are to be found.
+pub(super) fn unread(context: &EntityContext, id: ValueTuple) -> UnreadRow {
     UnreadRow {
         entity: Arc::clone(&context.entity),
         id,

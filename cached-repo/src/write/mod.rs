@@ -18,6 +18,7 @@
 
 mod affected;
 mod block_set;
+mod cascade;
 mod commit;
 mod detach;
 mod guard;
@@ -39,7 +40,7 @@ use self::{
 };
 pub(crate) use self::{
     commit::commit,
-    invalidate::{invalidate, invalidate_all, note_invalidation},
+    invalidate::{invalidate, invalidate_all, note_invalidation, note_invalidation_of_all},
     outcome::Verb,
 };
 use crate::{
@@ -76,8 +77,7 @@ pub(crate) async fn save(
                 entity: entity.name.clone(),
             });
         }
-        let key = id.as_ref().map(|id| entity.row_key(id));
-        let affected = AffectedKeys::of_save(entity, verb, &values, key);
+        let affected = AffectedKeys::of_save(&context, verb, &values, id.clone());
         let (model, pending) = run(&context, &scope, affected, async |statement| {
             match (verb, &id) {
                 (Verb::Update, Some(id)) => statement.update(id, values, expected).await,
@@ -117,7 +117,7 @@ pub(crate) async fn delete(
         let values: Values = (0..entity.columns.len())
             .map(|column| active.value(column))
             .collect();
-        let affected = AffectedKeys::of_delete(entity.key_of(&*model));
+        let affected = AffectedKeys::of_delete(&context, entity.id_of(&*model));
         run(&context, &scope, affected, async |statement| {
             statement.delete(&model, &values).await
         })
@@ -137,7 +137,7 @@ pub(crate) async fn delete_by_id(
     id: ValueTuple,
 ) -> Result<Option<AnyModel>, WriteError> {
     let write = |context: Arc<EntityContext>, scope: Scope| async move {
-        let affected = AffectedKeys::of_delete(context.entity.row_key(&id));
+        let affected = AffectedKeys::of_delete(&context, id.clone());
         let deleted = run(&context, &scope, affected, async |statement| {
             statement.delete_by_id(&id).await
         });
@@ -152,7 +152,7 @@ pub(crate) async fn delete_by_id(
 
 /// Block, SQL, publish. Gives the model, and whether its publication is queued.
 async fn run(
-    context: &EntityContext,
+    context: &Arc<EntityContext>,
     scope: &Scope,
     affected: AffectedKeys,
     sql: impl AsyncFnOnce(Statement<'_, '_>) -> Sql,

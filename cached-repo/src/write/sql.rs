@@ -10,12 +10,13 @@ use std::sync::Arc;
 
 use sea_orm::{
     ActiveValue, ConnectionTrait, DbBackend, DbErr, TransactionTrait,
-    sea_query::{InsertStatement, Value, ValueTuple},
+    sea_query::{DeleteStatement, InsertStatement, Value, ValueTuple},
 };
 use tokio::time::Instant;
 
 use super::{
-    guard::WriteGuard,
+    cascade::{Cascade, may_follow_delete, may_follow_update},
+    guard::{Late, WriteGuard},
     outcome::{Effect, Sql, Verb, Written},
 };
 use crate::{
@@ -35,7 +36,7 @@ pub(super) type Values = Vec<ActiveValue<Value>>;
 
 /// What the SQL of a write needs.
 pub(super) struct Statement<'a, 'g> {
-    pub(super) context: &'a EntityContext,
+    pub(super) context: &'a Arc<EntityContext>,
     pub(super) conn: Executor<'a>,
     pub(super) guard: &'a mut WriteGuard<'g>,
 }
@@ -77,7 +78,7 @@ impl Statement<'_, '_> {
             let model = fetch_one(entity, &self.conn, &insert).await;
             model.map_err(Failure::of_statement)
         } else {
-            self.atomically(async |tx| {
+            self.atomically(async |tx, _| {
                 if returns {
                     return fetch_one(entity, tx, &insert).await;
                 }
@@ -105,6 +106,12 @@ impl Statement<'_, '_> {
         if let Some(version) = &entity.version {
             values[version.at] = ActiveValue::NotSet;
         }
+        let set = |at: usize| match &values[at] {
+            ActiveValue::Set(value) => Some(value.clone()),
+            _ => None,
+        };
+        let cascades = may_follow_update(context, |at| set(at).is_some());
+        let cascading = cascades.then(|| values.clone());
         let update = entity.update(Update {
             id,
             values,
@@ -117,22 +124,31 @@ impl Statement<'_, '_> {
                 let model = find_by_id(entity, &conn, id).await;
                 model.map_err(Failure::of_statement)
             }
-            Some(mut update) if returns && !self.guard.needs_late_blocks() => {
+            Some(mut update) if returns && !cascades && !self.guard.needs_late_blocks() => {
                 update.returning(entity.returning.clone());
                 let model = fetch_one(entity, &conn, &update).await;
                 model.map_err(Failure::of_statement)
             }
             Some(mut update) => {
-                self.atomically(async |tx| {
-                    if returns {
+                self.atomically(async |tx, guard| {
+                    let cascade = match cascading {
+                        Some(values) => cascade_of_update(context, tx, id, &values).await?,
+                        None => None,
+                    };
+                    let model = if returns {
                         update.returning(entity.returning.clone());
                         let model = fetch_one(entity, tx, &update).await?;
-                        return model.ok_or(DbErr::RecordNotUpdated).map(Some);
+                        model.ok_or(DbErr::RecordNotUpdated)?
+                    } else {
+                        if tx.execute(&update).await?.rows_affected() == 0 {
+                            return Err(DbErr::RecordNotUpdated);
+                        }
+                        reload(entity, tx, id).await?
+                    };
+                    if let Some(cascade) = cascade {
+                        guard.note(cascade.finish(tx).await?);
                     }
-                    if tx.execute(&update).await?.rows_affected() == 0 {
-                        return Err(DbErr::RecordNotUpdated);
-                    }
-                    reload(entity, tx, id).await.map(Some)
+                    Ok(Some(model))
                 })
                 .await
             }
@@ -159,14 +175,16 @@ impl Statement<'_, '_> {
         let mut delete = entity.delete(&named, expected.clone());
         let id = entity.id_of(&**model);
         // The row that goes may be spelt otherwise than the caller's, and then has another key.
-        let deleted = if entity.row_key_is_exact(&id) {
+        let deleted = if may_follow_delete(context) {
+            self.delete_with_others(&id, &delete).await
+        } else if entity.row_key_is_exact(&id) {
             let deleted = conn.execute(&delete).await;
             deleted
                 .map(|result| (result.rows_affected() > 0).then(|| Arc::clone(model)))
                 .map_err(Failure::of_statement)
         } else if conn.get_database_backend() == DbBackend::MySql {
             let find = entity.select_for_update(&id);
-            self.atomically(async |tx| {
+            self.atomically(async |tx, _| {
                 let model = fetch_one(entity, tx, &find).await?;
                 let deleted = tx.execute(&delete).await?.rows_affected() > 0;
                 Ok(model.filter(|_| deleted))
@@ -188,10 +206,12 @@ impl Statement<'_, '_> {
         let context = self.context;
         let entity = &*context.entity;
         let mut delete = entity.delete(id, None);
-        let deleted = if self.conn.get_database_backend() == DbBackend::MySql {
+        let deleted = if may_follow_delete(context) {
+            self.delete_with_others(id, &delete).await
+        } else if self.conn.get_database_backend() == DbBackend::MySql {
             // The version must be known, so that a late writer of it cannot bring the row back.
             let find = entity.select_for_update(id);
-            self.atomically(async |tx| {
+            self.atomically(async |tx, _| {
                 let model = fetch_one(entity, tx, &find).await?;
                 // A row that was inserted since is left alone: its version is not known.
                 if model.is_some() {
@@ -212,18 +232,40 @@ impl Statement<'_, '_> {
         }
     }
 
+    /// Deletes a row, and finds what the database deletes or changes with it.
+    async fn delete_with_others(
+        self,
+        id: &ValueTuple,
+        delete: &DeleteStatement,
+    ) -> Result<Option<AnyModel>, Failure> {
+        let context = self.context;
+        let find = context.entity.select_for_update(id);
+        self.atomically(async |tx, guard| {
+            let Some(model) = fetch_one(&context.entity, tx, &find).await? else {
+                return Ok(None);
+            };
+            let cascade = Cascade::of_delete(context, tx, &model).await?;
+            if tx.execute(delete).await?.rows_affected() == 0 {
+                return Ok(None);
+            }
+            guard.note(cascade.finish(tx).await?);
+            Ok(Some(model))
+        })
+        .await
+    }
+
     /// Runs the statements of one write in a transaction, their own or the one they are in. In
     /// their own, the keys that only the row shows are blocked before the COMMIT.
     async fn atomically(
         self,
-        work: impl AsyncFnOnce(&Executor<'_>) -> Result<Option<AnyModel>, DbErr>,
+        work: impl AsyncFnOnce(&Executor<'_>, &mut WriteGuard<'_>) -> Result<Option<AnyModel>, DbErr>,
     ) -> Result<Option<AnyModel>, Failure> {
         let Executor::Pool(pool) = self.conn else {
-            return work(&self.conn).await.map_err(Failure::Nothing);
+            return work(&self.conn, self.guard).await.map_err(Failure::Nothing);
         };
         let tx = pool.begin().await.map_err(Failure::Nothing)?;
-        let worked = match work(&Executor::Own(&tx)).await {
-            Ok(model) => prepared(self.guard, model).await,
+        let worked = match work(&Executor::Own(&tx), self.guard).await {
+            Ok(model) => prepared(self.guard, &Executor::Own(&tx), model).await,
             Err(error) => Err(Failure::Nothing(error)),
         };
         match worked {
@@ -243,11 +285,15 @@ impl Statement<'_, '_> {
 /// The model, if it may be committed.
 async fn prepared(
     guard: &mut WriteGuard<'_>,
+    tx: &Executor<'_>,
     model: Option<AnyModel>,
 ) -> Result<Option<AnyModel>, Failure> {
     if let Some(model) = &model {
-        let blocked = guard.block_late(&**model).await;
-        blocked.map_err(Failure::Refused)?;
+        let blocked = guard.block_late(&**model, tx).await;
+        blocked.map_err(|late| match late {
+            Late::Cache(source) => Failure::Refused(WriteError::CacheUnavailable { source }),
+            Late::Database(source) => Failure::Nothing(source),
+        })?;
     }
     let late = |deadline| Instant::now() >= deadline;
     if guard.deadline().is_some_and(late) {
@@ -282,6 +328,26 @@ async fn contradiction(
         (Ok(_), ..) => context.not_found(&key),
         (Err(source), ..) => context.write_failed(source),
     })
+}
+
+/// Finds what the database changes with a row that is about to be updated; `None` without such a row.
+async fn cascade_of_update(
+    context: &Arc<EntityContext>,
+    tx: &Executor<'_>,
+    id: &ValueTuple,
+    values: &Values,
+) -> Result<Option<Cascade>, DbErr> {
+    let find = context.entity.select_for_update(id);
+    let Some(before) = fetch_one(&context.entity, tx, &find).await? else {
+        return Ok(None);
+    };
+    let after = |at: usize| match &values[at] {
+        ActiveValue::Set(value) => Some(value.clone()),
+        _ => None,
+    };
+    Cascade::of_update(context, tx, &before, after)
+        .await
+        .map(Some)
 }
 
 /// Whether one statement both writes and returns the row as it stays.

@@ -48,6 +48,22 @@ impl Entity {
         select
     }
 
+    /// At most so many rows of which these columns have one of these values, locked until the end of
+    /// the transaction.
+    pub(crate) fn select_matching(
+        &self,
+        columns: &[usize],
+        values: &[Vec<Value>],
+        limit: usize,
+    ) -> SelectStatement {
+        let mut select = self.select.clone();
+        select
+            .cond_where(self.any_of(columns, values))
+            .limit(limit as u64)
+            .lock(LockType::Update);
+        select
+    }
+
     /// The rows that a lookup finds by any of these values, ordered by primary key.
     pub(crate) fn select_by_lookup(&self, lookup: usize, values: &[Vec<Value>]) -> SelectStatement {
         let columns = self.lookups[lookup].columns.iter();
