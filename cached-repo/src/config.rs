@@ -30,7 +30,8 @@ use crate::{entity::EntityOptions, error::ConfigError, policy::OnCacheFailure};
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Config {
-    /// What every key starts with, so that applications can share a Redis. Default: `cached-repo`.
+    /// What every key starts with, so that applications can share a Redis: at most 64 bytes. One
+    /// namespace is for one database. Required where Redis is configured. Default: empty.
     pub namespace: String,
     /// Where Redis is. Default: none, the in-process tier.
     #[cfg(feature = "redis")]
@@ -79,6 +80,10 @@ pub struct Config {
     /// size of the database's pool keeps the pool busy and lets other statements have their turn;
     /// less than its size keeps connections free for them. Default: 64.
     pub max_loads: usize,
+    /// How many loads may wait for their turn at a time, of the rows of each entity, and of lists and
+    /// batches; beyond it, a read fails with [`ReadError::Overloaded`](crate::ReadError::Overloaded) at
+    /// once. Default: 10,000.
+    pub max_queued_loads: usize,
     /// How long a load waits for its turn before the read fails with
     /// [`ReadError::Overloaded`](crate::ReadError::Overloaded). Make it shorter than the time-out
     /// of the requests that read, and than `lease_ttl`: a load that begins later is not stored.
@@ -120,7 +125,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            namespace: "cached-repo".into(),
+            namespace: String::new(),
             #[cfg(feature = "redis")]
             redis: None,
             ttl: Duration::from_secs(600),
@@ -135,6 +140,7 @@ impl Default for Config {
             cache_timeout: Duration::from_millis(100),
             max_queued_reads: 10_000,
             max_loads: 64,
+            max_queued_loads: 10_000,
             load_queue_timeout: Duration::from_secs(2),
             on_cache_failure: OnCacheFailure::Proceed,
             audit_rate: 0.0,
@@ -169,6 +175,7 @@ impl fmt::Debug for Config {
             .field("cache_timeout", &self.cache_timeout)
             .field("max_queued_reads", &self.max_queued_reads)
             .field("max_loads", &self.max_loads)
+            .field("max_queued_loads", &self.max_queued_loads)
             .field("load_queue_timeout", &self.load_queue_timeout)
             .field("on_cache_failure", &self.on_cache_failure)
             .field("audit_rate", &self.audit_rate)
@@ -193,8 +200,8 @@ impl Config {
     /// Names the first setting that makes no sense, and what would.
     pub(crate) fn validate(&self) -> Result<(), ConfigError> {
         let invalid = |setting, expected| Err(ConfigError::Invalid { setting, expected });
-        if self.namespace.is_empty() || self.namespace.len() > LONGEST_NAMESPACE_BYTES {
-            return invalid("namespace", "a text of 1 to 64 bytes");
+        if self.namespace.len() > LONGEST_NAMESPACE_BYTES {
+            return invalid("namespace", "at most 64 bytes long");
         }
         if self.ttl < SHORTEST || self.ttl > LONGEST_TTL {
             return invalid("ttl", "between 1 millisecond and 100 days");
@@ -241,6 +248,9 @@ impl Config {
         }
         if self.max_loads == 0 {
             return invalid("max_loads", "at least 1");
+        }
+        if self.max_queued_loads == 0 {
+            return invalid("max_queued_loads", "at least 1");
         }
         if self.load_queue_timeout > hour {
             return invalid("load_queue_timeout", "at most 1 hour");

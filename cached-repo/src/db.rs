@@ -9,15 +9,15 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use sea_orm::{DatabaseConnection, DbErr, TransactionTrait};
+use tokio::runtime::Handle;
 
-#[cfg(feature = "redis")]
-use crate::tier::redis;
 use crate::{
     catalog::Catalog,
     clock::Clock,
     config::Config,
     context::Context,
     error::{CacheError, ConfigError, TransactionError},
+    health::Health,
     invalidation::InvalidationQueue,
     near::{Generations, NotifyingTier},
     policy::OnCacheFailure,
@@ -25,10 +25,12 @@ use crate::{
     session::Scope,
     tasks::Tasks,
     telemetry::{ConnectionStats, Stats, TierStats},
-    tier::{Tier, memory::MemoryTier, tamper::Tamper},
+    tier::{Tier, TierError, memory::MemoryTier, tamper::Tamper},
     transaction::Transaction,
     write,
 };
+#[cfg(feature = "redis")]
+use crate::{database::identity, tier::redis};
 
 /// A database connection with a cache in front.
 ///
@@ -57,6 +59,8 @@ impl CachedDb {
             pool: None,
             #[cfg(feature = "redis")]
             subscriber: None,
+            #[cfg(feature = "redis")]
+            requires_redis: false,
             tamper: Tamper::Nothing,
         }
     }
@@ -105,6 +109,20 @@ impl CachedDb {
         match self.registry.named(name).first() {
             Some(registered) => write::invalidate_all(registered.context(), &Scope::Pool).await,
             None => Ok(()),
+        }
+    }
+
+    /// Whether the cache can be used now; see [`Health`].
+    #[must_use]
+    pub fn health(&self) -> Health {
+        let context = &self.registry.context;
+        let problem = match context.tasks.have_ended() {
+            true => Some(TierError::Failed("its runtime has ended".into())),
+            false => context.tier.problem(),
+        };
+        Health {
+            problem,
+            pending_invalidations: context.queue.len(),
         }
     }
 
@@ -202,6 +220,27 @@ impl CachedDb {
         Ok(Transaction::over(conn, None, &self.registry))
     }
 
+    /// The same cache for another database with the same tables: that of a tenant, or the connection
+    /// that has the tenant's `search_path` or role. Its rows have keys of their own below the namespace,
+    /// `shop/acme`, so a repository of one tenant never serves a row of another.
+    ///
+    /// It shares the connection to Redis, the memory of the in-process tier and the settings. It has its
+    /// own counters, load limit, queue of invalidations and [`shutdown`](Self::shutdown). Keep one per
+    /// tenant: it costs a few kilobytes and a task.
+    #[must_use]
+    pub fn tenant(&self, name: &str, conn: DatabaseConnection) -> Self {
+        let registry = &self.registry;
+        let shared = &registry.context;
+        let mut config = shared.config.clone();
+        config.namespace = format!("{}/{name}", config.namespace);
+        let tasks = Tasks::on(shared.tasks.runtime().clone());
+        let context = context(conn, config, Arc::clone(&shared.tier), tasks);
+        Self {
+            registry: Arc::new(registry.over(context)),
+            tier_stats: Arc::clone(&self.tier_stats),
+        }
+    }
+
     pub(crate) fn registry(&self) -> &Arc<Registry> {
         &self.registry
     }
@@ -235,6 +274,8 @@ pub struct CachedDbBuilder {
     pool: Option<deadpool_redis::Pool>,
     #[cfg(feature = "redis")]
     subscriber: Option<deadpool_redis::redis::Client>,
+    #[cfg(feature = "redis")]
+    requires_redis: bool,
     tamper: Tamper,
 }
 
@@ -263,6 +304,15 @@ impl CachedDbBuilder {
     #[cfg(feature = "redis")]
     pub fn subscriber(mut self, client: deadpool_redis::redis::Client) -> Self {
         self.subscriber = Some(client);
+        self
+    }
+
+    /// Makes [`build`](Self::build) fail if Redis cannot be used: it is not there, or refuses the
+    /// password, the certificate or a command. Without it the cache is down until it can, and
+    /// [`CachedDb::health`] says why.
+    #[cfg(feature = "redis")]
+    pub fn require_redis(mut self) -> Self {
+        self.requires_redis = true;
         self
     }
 
@@ -303,26 +353,21 @@ impl CachedDbBuilder {
     /// can.
     ///
     /// # Errors
-    /// When a setting makes no sense.
+    /// When a setting makes no sense, or the namespace belongs to another database in this Redis.
     ///
     /// # Panics
     /// Outside a tokio runtime.
-    pub async fn build(self) -> Result<CachedDb, ConfigError> {
+    pub async fn build(mut self) -> Result<CachedDb, ConfigError> {
         self.config.validate()?;
+        self.check_namespace()?;
         let clock = Clock::start();
         let tier_stats = Arc::new(TierStats::default());
         let tier = self.tier(clock, Arc::clone(&tier_stats)).await?;
         let generations = Arc::new(Generations::new());
         let tier = self.tamper.with(tier);
         let tier: Arc<dyn Tier> = Arc::new(NotifyingTier::new(tier, &generations));
-        let context = Context {
-            queue: InvalidationQueue::start(Arc::clone(&tier), &self.config),
-            conn: self.conn,
-            tier,
-            config: self.config,
-            tasks: Tasks::on_current_runtime(),
-            catalog: Catalog::new(),
-        };
+        let tasks = Tasks::on(Handle::current());
+        let context = context(self.conn, self.config, tier, tasks);
         Ok(CachedDb {
             registry: Arc::new(Registry::new(context, generations, clock)),
             tier_stats,
@@ -343,16 +388,51 @@ impl CachedDbBuilder {
             ),
             (None, None) => return Ok(self.memory_tier(clock)),
         };
+        let database = match tokio::time::timeout(IDENTITY_LIMIT, identity(&self.conn)).await {
+            Ok(Ok(database)) => database,
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "the namespace is not checked: the database does not answer");
+                None
+            }
+            Err(_) => {
+                tracing::warn!("the namespace is not checked: the database does not answer");
+                None
+            }
+        };
         let settings = redis::Settings {
+            database,
             pool,
             subscriber: self.subscriber.clone().or(subscriber),
             namespace: &self.config.namespace,
             timeout: self.config.cache_timeout,
             queue: self.config.max_queued_reads,
         };
-        Ok(Arc::new(
-            redis::RedisTier::open(settings, clock, stats).await,
-        ))
+        let tier = redis::RedisTier::open(settings, clock, stats).await;
+        match tier.problem() {
+            Some(TierError::OtherDatabase(database)) => Err(ConfigError::OtherDatabase {
+                namespace: self.config.namespace.clone(),
+                database,
+            }),
+            Some(source) if self.requires_redis => Err(ConfigError::Unavailable { source }),
+            _ => Ok(Arc::new(tier)),
+        }
+    }
+
+    /// Applications without a namespace would serve each other's rows.
+    fn check_namespace(&mut self) -> Result<(), ConfigError> {
+        if !self.config.namespace.is_empty() {
+            return Ok(());
+        }
+        #[cfg(feature = "redis")]
+        if self.pool.is_some() || self.config.redis.is_some() {
+            return Err(ConfigError::Invalid {
+                setting: "namespace",
+                expected: "set where Redis is configured: applications without a namespace would \
+                           serve each other's rows",
+            });
+        }
+        self.config.namespace = LOCAL_NAMESPACE.into();
+        Ok(())
     }
 
     #[cfg(not(feature = "redis"))]
@@ -364,6 +444,23 @@ impl CachedDbBuilder {
         Arc::new(MemoryTier::new(self.config.memory_capacity_bytes, clock))
     }
 }
+
+fn context(conn: DatabaseConnection, config: Config, tier: Arc<dyn Tier>, tasks: Tasks) -> Context {
+    Context {
+        queue: InvalidationQueue::start(Arc::clone(&tier), &config, tasks.runtime()),
+        conn,
+        tier,
+        config,
+        tasks,
+        catalog: Catalog::new(),
+    }
+}
+
+/// What keys start with in the memory of a process.
+const LOCAL_NAMESPACE: &str = "local";
+/// How long the database may take to say which one it is.
+#[cfg(feature = "redis")]
+const IDENTITY_LIMIT: Duration = Duration::from_secs(2);
 
 /// A client of the server that a pool of `config` leads to.
 #[cfg(feature = "redis")]

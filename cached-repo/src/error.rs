@@ -236,6 +236,23 @@ pub enum ConfigError {
         /// What it may be.
         expected: &'static str,
     },
+    /// The namespace belongs to another database.
+    #[error(
+        "the namespace `{namespace}` is used for the database `{database}` in this Redis: choose \
+         another, or if that database has become this one, flush it"
+    )]
+    OtherDatabase {
+        /// The namespace.
+        namespace: String,
+        /// The database that uses it.
+        database: String,
+    },
+    /// Redis is required, and cannot be used.
+    #[error("Redis cannot be used: {source}")]
+    Unavailable {
+        /// Why.
+        source: TierError,
+    },
     /// The Redis settings make no sense.
     #[cfg(feature = "redis")]
     #[error("the `redis` settings are wrong: {0}")]

@@ -100,6 +100,7 @@ mod database;
 mod db;
 mod entity;
 mod error;
+mod health;
 #[doc(hidden)]
 pub mod internals;
 mod invalidation;
@@ -128,6 +129,7 @@ pub use self::{
         LookupDef, LookupKind, RelationOf, VersionField, Versioned,
     },
     error::{CacheError, CommitError, ConfigError, Error, ReadError, TransactionError, WriteError},
+    health::Health,
     policy::OnCacheFailure,
     protocol::{CachedField, Codec, RowDecoder, RowEncoder, RowError, Version},
     repository::{CacheAside, LoadLease, LookedUp, Repository},

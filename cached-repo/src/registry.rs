@@ -56,6 +56,11 @@ impl Registry {
         }
     }
 
+    /// The entities of another database over the same tier.
+    pub(crate) fn over(&self, context: Context) -> Self {
+        Self::new(context, Arc::clone(&self.generations), self.clock)
+    }
+
     /// The entity of a model, made at its first use.
     pub(crate) fn entity<M: CachedEntity>(&self) -> Arc<Registered> {
         if let Some(registered) = self.of_type(TypeId::of::<M>()) {

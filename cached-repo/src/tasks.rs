@@ -1,7 +1,7 @@
 //! Background tasks: where they run, and how they are joined.
 //!
 //! Invariants:
-//! - A task runs on the runtime that the [`Tasks`] were made on, whoever starts it, and is tracked
+//! - A task runs on the runtime that the [`Tasks`] were made for, whoever starts it, and is tracked
 //!   until it ends.
 //!
 //! Does not know what the tasks do.
@@ -21,12 +21,7 @@ pub(crate) struct Tasks {
 }
 
 impl Tasks {
-    /// Tasks on the current runtime.
-    ///
-    /// # Panics
-    /// Outside a tokio runtime.
-    pub(crate) fn on_current_runtime() -> Self {
-        let runtime = Handle::current();
+    pub(crate) fn on(runtime: Handle) -> Self {
         Self {
             tracker: TaskTracker::new(),
             sentinel: Arc::new(AbortOnDropHandle::new(runtime.spawn(pending()))),

@@ -345,3 +345,37 @@ connections! {
         .await;
     }
 }
+
+connections! {
+    /// Goal: far more finds than the database can answer in time fail together after one wait, also
+    /// those that found too many before them.
+    async fn an_overload_costs_one_wait() {
+        const WAIT: Duration = Duration::from_secs(1);
+        const FINDS: i64 = 20_000;
+        let world = World::new(Backend::Sqlite, Tier::Memory).await;
+        let text = cached_repo_harness::unique("held");
+        notes(&world, 1, &text).await;
+        let db = world
+            .db_with(|config| {
+                (config.max_loads, config.load_queue_timeout) = (1, WAIT);
+                config.max_queued_loads = 5_000;
+            })
+            .await;
+        let repository = note::Repository::new(&db);
+        let gate = Gate::hold(&text);
+        let held = find_all(&repository, [0]);
+        gate.arrived(1).await;
+        let began = Instant::now();
+        let finds = find_all(&repository, 1..=FINDS).join_all().await;
+        let took = began.elapsed();
+        let refused = finds.iter().filter(|(_, found)| {
+            matches!(found, Err(ReadError::Overloaded { .. }))
+        });
+        assert_eq!(refused.count(), FINDS as usize);
+        // A debug build needs a moment for so many tasks.
+        assert!(took < WAIT * 3, "{took:?}");
+        assert_eq!(db.stats().loads_refused, FINDS as u64);
+        gate.open();
+        held.join_all().await;
+    }
+}

@@ -50,6 +50,7 @@ mod repairs;
 mod saves;
 mod settings;
 mod shapes;
+mod sharing;
 mod siblings;
 mod transactions;
 mod update_with;

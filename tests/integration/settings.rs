@@ -144,7 +144,7 @@ fn what_is_left_out_has_its_default() {
         from_text("{}", config::FileFormat::Json).unwrap(),
         from_environment(&[]).unwrap(),
     ] {
-        assert_eq!(config.namespace, "cached-repo");
+        assert_eq!(config.namespace, "");
         assert!(config.redis.is_none());
         assert_eq!(config.ttl, Duration::from_secs(600));
         assert_eq!(config.negative_ttl, Duration::from_secs(30));
@@ -157,6 +157,7 @@ fn what_is_left_out_has_its_default() {
         assert_eq!(config.tombstone_ttl, Duration::from_secs(30));
         assert_eq!(config.cache_timeout, Duration::from_millis(100));
         assert_eq!((config.max_queued_reads, config.max_loads), (10_000, 64));
+        assert_eq!(config.max_queued_loads, 10_000);
         assert_eq!(config.load_queue_timeout, Duration::from_secs(2));
         assert_eq!(config.on_cache_failure, OnCacheFailure::Proceed);
         assert_eq!(config.audit_rate, 0.0);
@@ -191,7 +192,6 @@ async fn what_makes_no_sense_is_refused_by_name() {
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);
     let world = World::new(Backend::Sqlite, Tier::Memory).await;
     let cases: &[(&str, Change)] = &[
-        ("namespace", |config| config.namespace.clear()),
         ("namespace", |config| config.namespace = "n".repeat(65)),
         ("ttl", |config| config.ttl = Duration::ZERO),
         ("ttl", |config| config.ttl = Duration::from_nanos(1)),
@@ -226,6 +226,7 @@ async fn what_makes_no_sense_is_refused_by_name() {
         ("audit_rate", |config| config.audit_rate = f64::NAN),
         ("max_queued_reads", |config| config.max_queued_reads = 0),
         ("max_loads", |config| config.max_loads = 0),
+        ("max_queued_loads", |config| config.max_queued_loads = 0),
         ("load_queue_timeout", |config| {
             config.load_queue_timeout = Duration::MAX
         }),
@@ -325,6 +326,7 @@ async fn a_bad_redis_url_does_not_leak_its_password() {
         "redis://ada:hunter2@cache:6379/not-a-database",
     ] {
         let mut config = Config::default();
+        config.namespace = "shop".into();
         config.redis = Some(deadpool_redis::Config::from_url(url));
         let builder = CachedDb::builder(world.conn.clone()).config(config.clone());
         let shown = format!("{builder:?} {config:?}");
@@ -337,6 +339,7 @@ async fn a_bad_redis_url_does_not_leak_its_password() {
     let mut config = Config::default();
     let mut redis = deadpool_redis::Config::from_url("redis://:hunter2@cache");
     redis.connection = Some(deadpool_redis::ConnectionInfo::default());
+    config.namespace = "shop".into();
     config.redis = Some(redis);
     let both = CachedDb::builder(world.conn.clone()).config(config).build();
     let error = both.await.unwrap_err();

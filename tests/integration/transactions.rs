@@ -355,6 +355,7 @@ async fn a_commit_sends_two_commands_per_key() {
     let db = world
         .builder()
         .redis(redis_pool(&redis.url()))
+        .namespace("test")
         .build()
         .await
         .unwrap();
@@ -398,6 +399,7 @@ async fn a_commit_without_redis_follows_the_policy() {
     world.create_table(user::Entity).await;
     let open = async |policy| {
         let builder = world.builder().redis(redis_pool(&redis.url()));
+        let builder = builder.namespace("test");
         builder.on_cache_failure(policy).build().await.unwrap()
     };
     let (refusing, proceeding) = (

@@ -78,7 +78,10 @@ impl World {
         // A busy test machine must not look like a dead Redis.
         config.cache_timeout = std::time::Duration::from_secs(2);
         change(&mut config);
-        self.builder().config(config).build().await.unwrap()
+        let db = self.builder().config(config).build().await.unwrap();
+        // Which database it is.
+        let _ = self.statements.take();
+        db
     }
 
     /// A builder over the database and the tier.

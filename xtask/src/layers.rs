@@ -36,7 +36,7 @@ const LIBRARIES: [(&str, &str); 2] = [
         tier near
         database cached
         entity
-        config error
+        config error health
         invalidation
         catalog
         context session

@@ -9,6 +9,8 @@
 
 mod control;
 mod error;
+#[cfg(feature = "redis")]
+mod identity;
 mod transaction;
 
 use sea_orm::{
@@ -16,6 +18,8 @@ use sea_orm::{
     QueryResult, Statement, entity::prelude::async_trait::async_trait,
 };
 
+#[cfg(feature = "redis")]
+pub(crate) use self::identity::identity;
 pub(crate) use self::{
     error::{is_connection_failure, is_refusal},
     transaction::OpenTransaction,

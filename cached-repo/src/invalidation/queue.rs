@@ -20,7 +20,7 @@ use std::{
 
 use futures_util::future::join_all;
 use parking_lot::Mutex;
-use tokio::{sync::Notify, task::JoinHandle, time::Instant};
+use tokio::{runtime::Handle, sync::Notify, task::JoinHandle, time::Instant};
 
 use crate::{
     backoff::Backoff,
@@ -115,7 +115,7 @@ struct Contents {
 }
 
 impl InvalidationQueue {
-    pub(crate) fn start(tier: Arc<dyn Tier>, config: &Config) -> Self {
+    pub(crate) fn start(tier: Arc<dyn Tier>, config: &Config, runtime: &Handle) -> Self {
         let shared = Arc::new(Shared {
             queued: Mutex::default(),
             len: AtomicUsize::new(0),
@@ -123,7 +123,8 @@ impl InvalidationQueue {
             changed: Notify::new(),
             drained: Notify::new(),
         });
-        let worker = tokio::spawn(replay(Arc::clone(&shared), tier, ms(config.tombstone_ttl)));
+        let replay = replay(Arc::clone(&shared), tier, ms(config.tombstone_ttl));
+        let worker = runtime.spawn(replay);
         Self { shared, worker }
     }
 

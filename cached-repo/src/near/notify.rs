@@ -15,7 +15,7 @@ use crate::{
         Key, Timestamp,
         state::{Block, Done, Fill, Filled, Lease, Leased, Published},
     },
-    tier::{Fetched, Invalidated, InvalidationListener, Reply, Tier},
+    tier::{Fetched, Invalidated, InvalidationListener, Reply, Tier, TierError},
 };
 
 /// See the module.
@@ -108,5 +108,9 @@ impl Tier for NotifyingTier {
 
     fn listen(&self, listener: Arc<dyn InvalidationListener>) {
         self.tier.listen(listener);
+    }
+
+    fn problem(&self) -> Option<TierError> {
+        self.tier.problem()
     }
 }

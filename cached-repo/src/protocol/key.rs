@@ -138,6 +138,12 @@ pub(crate) fn channel(namespace: &str) -> String {
     format!("{}:changed:{}", name(namespace), char::from(Entry::FORMAT))
 }
 
+/// The key that says which database a namespace is for. No entity has a name that starts with `#`.
+#[cfg(feature = "redis")]
+pub(crate) fn owner(namespace: &str) -> String {
+    format!("{}:#database", name(namespace))
+}
+
 /// A namespace or the name of an entity, as part of a key.
 fn name(text: &str) -> String {
     shortened(utf8_percent_encode(text, PLAIN).to_string(), MAX_NAME_LEN)

@@ -207,6 +207,11 @@ impl Reader {
         }
     }
 
+    /// Whether a load of this would be turned away because too many wait.
+    pub(super) fn is_overloaded(&self, question: &Question) -> bool {
+        matches!(question.by, By::Id(_)) && self.loader.is_full()
+    }
+
     /// Asks the database, when it is this load's turn.
     pub(super) async fn select(&self, scope: &Scope, question: &Question) -> Answer {
         match (&question.by, scope) {

@@ -10,7 +10,10 @@
 //!
 //! Does not run statements.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -21,12 +24,15 @@ use crate::config::Config;
 pub(crate) struct LoadLimit {
     permits: Semaphore,
     wait: Duration,
+    /// Who waits with a time-out of its own, and how many may.
+    waiting: AtomicUsize,
+    capacity: usize,
 }
 
 /// The right to run one SELECT, given back on drop.
 pub(super) type Permit<'a> = SemaphorePermit<'a>;
 
-/// All permits were taken for too long.
+/// All permits were taken for too long, or too many wait for one.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct TurnedAway;
 
@@ -35,16 +41,48 @@ impl LoadLimit {
         Self {
             permits: Semaphore::new(config.max_loads.min(Semaphore::MAX_PERMITS)),
             wait: config.load_queue_timeout,
+            waiting: AtomicUsize::new(0),
+            capacity: config.max_queued_loads,
         }
+    }
+
+    /// Waits for its turn for as long as that takes: callers of the batch loader have a queue with a
+    /// bound and a time-out of its own.
+    pub(super) async fn turn(&self) -> Permit<'_> {
+        self.permits.acquire().await.expect("it is never closed")
     }
 
     /// Waits for its turn, in the order of arrival.
     pub(super) async fn admit(&self) -> Result<Permit<'_>, TurnedAway> {
+        if let Ok(permit) = self.permits.try_acquire() {
+            return Ok(permit);
+        }
+        let Some(_waiting) = Waiting::begin(self) else {
+            return Err(TurnedAway);
+        };
         match tokio::time::timeout(self.wait, self.permits.acquire()).await {
             Ok(Ok(permit)) => Ok(permit),
             // It is never closed.
             Ok(Err(_)) | Err(_) => Err(TurnedAway),
         }
+    }
+}
+
+/// One who waits.
+struct Waiting<'a>(&'a LoadLimit);
+
+impl<'a> Waiting<'a> {
+    /// `None` if too many wait already.
+    fn begin(limit: &'a LoadLimit) -> Option<Self> {
+        let waiting = Self(limit);
+        let before = limit.waiting.fetch_add(1, Ordering::Relaxed);
+        (before < limit.capacity).then_some(waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -89,6 +127,25 @@ mod tests {
                 .now_or_never()
                 .is_some_and(|turn| turn.is_ok())
         );
+    }
+
+    /// Goal: no more wait than may, and whoever has waited makes room.
+    #[tokio::test(start_paused = true)]
+    async fn one_waiter_too_many_is_turned_away_at_once() {
+        let limit = LoadLimit::of(&Config {
+            max_loads: 1,
+            max_queued_loads: 1,
+            load_queue_timeout: WAIT,
+            ..Config::default()
+        });
+        let _held = limit.admit().await.unwrap();
+        for _ in 0..2 {
+            let mut waits = Box::pin(limit.admit());
+            assert!(waits.as_mut().now_or_never().is_none());
+            let refused = limit.admit().now_or_never();
+            assert_eq!(refused.unwrap().unwrap_err(), TurnedAway);
+            assert_eq!(waits.await.unwrap_err(), TurnedAway);
+        }
     }
 
     #[tokio::test]

@@ -13,26 +13,33 @@
 //!   [`MAX_STATEMENTS`] run.
 //! - A row that cannot be loaded, or panics when it is decoded, fails nobody else: the rows of its
 //!   batch are then loaded one by one. A database that cannot be reached fails all of them.
-//! - Nobody waits for its statement to start longer than `load_queue_timeout`, or [`PATIENCE`] if
-//!   that is longer: without waiting at all no statement would start.
+//! - A statement waits for its turn under the load limit before it takes its rows, so that callers wait
+//!   in one queue. It has a bound, and one timer for all: nobody waits for its statement to start longer
+//!   than `load_queue_timeout`, or [`PATIENCE`] if that is longer. Without waiting at all no statement
+//!   would start.
 //!
 //! Does not know the cache.
 
-use std::{collections::HashMap, mem, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::Duration,
+};
 
-use futures_util::{FutureExt, future::join_all};
+use futures_util::FutureExt;
 use parking_lot::Mutex;
 use sea_orm::sea_query::ValueTuple;
 use tokio::{
     sync::oneshot,
-    time::{Instant, timeout_at},
+    time::{Instant, sleep_until},
 };
 
-use super::select::{Selects, has_others};
-use crate::{
-    cached::Row, context::EntityContext, database::is_connection_failure, error::ReadError,
-    protocol::Key, session::Scope,
+use super::{
+    load_limit::Permit,
+    select::{Selects, has_others},
 };
+use crate::{cached::Row, database::is_connection_failure, error::ReadError, protocol::Key};
 
 /// Statements that load rows of one entity at the same time.
 const STATEMENTS: usize = 2;
@@ -54,17 +61,17 @@ pub(super) struct Loader {
 
 #[derive(Default)]
 struct Queue {
-    /// In the order of their tickets.
-    wanted: Vec<Wanted>,
+    /// In the order in which they came.
+    wanted: VecDeque<Wanted>,
     batching: Batching,
-    tickets: u64,
+    /// A task looks after those who have waited for too long.
+    is_watched: bool,
 }
 
 struct Wanted {
-    /// Tells it from others that ask for the same row.
-    ticket: u64,
     id: ValueTuple,
     key: Key,
+    since: Instant,
     reply: oneshot::Sender<Loaded>,
 }
 
@@ -98,36 +105,23 @@ impl Batching {
         starts
     }
 
-    /// With how many rows a worker's next statement starts, for the first time or after one that
-    /// asked for `back_with` rows; with none the worker has ended.
-    fn leaves(&mut self, back_with: Option<usize>, wanted: usize) -> usize {
-        self.comes_back(back_with);
-        let goes = back_with.is_none() || self.are_enough(wanted);
-        let rows = if goes { wanted.min(MAX_ROWS) } else { 0 };
+    /// With how many rows a worker's statement starts; with none the worker has ended.
+    fn leaves(&mut self, wanted: usize) -> usize {
+        self.starting -= 1;
+        let rows = wanted.min(MAX_ROWS);
         self.rows += rows;
         self.under_way -= usize::from(rows == 0);
         rows
     }
 
-    fn comes_back(&mut self, back_with: Option<usize>) {
-        match back_with {
-            Some(rows) => self.rows -= rows,
-            None => self.starting -= 1,
-        }
-    }
-}
-
-impl Queue {
-    /// Whether one more statement is to be started.
-    fn starts(&mut self, impatient: bool) -> bool {
-        self.batching.starts(self.wanted.len(), impatient)
-    }
-
-    fn place_of(&self, ticket: u64) -> Option<usize> {
-        let place = self
-            .wanted
-            .binary_search_by_key(&ticket, |wanted| wanted.ticket);
-        place.ok()
+    /// A statement that asked for so many rows is back: whether its worker starts another one, or has
+    /// ended.
+    fn comes_back(&mut self, rows: usize, wanted: usize) -> bool {
+        self.rows -= rows;
+        let goes_on = wanted > 0 && self.are_enough(wanted);
+        self.starting += usize::from(goes_on);
+        self.under_way -= usize::from(!goes_on);
+        goes_on
     }
 }
 
@@ -139,57 +133,40 @@ impl Loader {
         }
     }
 
+    /// Whether so many rows wait already that another one is turned away.
+    pub(super) fn is_full(&self) -> bool {
+        let config = &self.selects.context.shared.config;
+        self.queue.lock().wanted.len() >= config.max_queued_loads
+    }
+
     /// Loads a row, with others that are asked for at the same time.
     pub(super) async fn load(self: &Arc<Self>, id: ValueTuple, key: Key) -> Loaded {
         let context = &self.selects.context;
-        let (reply, mut row) = oneshot::channel();
-        let (ticket, starts) = {
+        if self.is_full() {
+            return Err(context.overloaded());
+        }
+        let (reply, row) = oneshot::channel();
+        let (starts, watches) = {
             let mut queue = self.queue.lock();
-            queue.tickets += 1;
-            let ticket = queue.tickets;
-            queue.wanted.push(Wanted {
-                ticket,
+            queue.wanted.push_back(Wanted {
                 id,
                 key,
+                since: Instant::now(),
                 reply,
             });
-            (ticket, queue.starts(false))
+            let wanted = queue.wanted.len();
+            let watches = !std::mem::replace(&mut queue.is_watched, true);
+            (queue.batching.starts(wanted, false), watches)
         };
         if starts {
             self.start_statement();
         }
-        let overdue = Instant::now() + context.shared.config.load_queue_timeout.max(PATIENCE);
-        let row = loop {
-            let patient_until = overdue.min(Instant::now() + PATIENCE);
-            match timeout_at(patient_until, &mut row).await {
-                Ok(row) => break row,
-                Err(_) if Instant::now() >= overdue && self.leave(ticket) => {
-                    return Err(context.overloaded());
-                }
-                Err(_) => match self.hurry(ticket) {
-                    Some(true) => self.start_statement(),
-                    Some(false) => {}
-                    None => break row.await,
-                },
-            }
-        };
+        if watches {
+            let watch = Watch(Arc::clone(self));
+            context.shared.tasks.spawn(watch.run());
+        }
         // Nobody replies if the runtime ends.
-        row.unwrap_or_else(|_| Err(context.load_aborted()))
-    }
-
-    /// For a caller that has waited too long: whether a statement is to be started; `None` if its
-    /// own has started.
-    fn hurry(&self, ticket: u64) -> Option<bool> {
-        let mut queue = self.queue.lock();
-        queue.place_of(ticket)?;
-        Some(queue.starts(true))
-    }
-
-    /// Takes a caller out of the queue; says whether it was still there.
-    fn leave(&self, ticket: u64) -> bool {
-        let mut queue = self.queue.lock();
-        let place = queue.place_of(ticket);
-        place.map(|place| queue.wanted.remove(place)).is_some()
+        row.await.unwrap_or_else(|_| Err(context.load_aborted()))
     }
 
     fn start_statement(self: &Arc<Self>) {
@@ -202,13 +179,13 @@ impl Loader {
         tasks.spawn(worker.run());
     }
 
-    async fn load_batch(&self, batch: Vec<Wanted>) {
+    async fn load_batch(&self, batch: Vec<Wanted>, turn: &Permit<'_>) {
         let context = &self.selects.context;
         let ids: Vec<_> = batch.iter().map(|wanted| wanted.id.clone()).collect();
         let loaded = match &ids[..] {
             // One row is one plain statement; a failure is its own.
             [_] => None,
-            _ => AssertUnwindSafe(self.selects.by_ids(&Scope::Pool, ids))
+            _ => AssertUnwindSafe(self.selects.by_ids_in_turn(turn, ids))
                 .catch_unwind()
                 .await
                 .ok(),
@@ -231,26 +208,77 @@ impl Loader {
         let is_complete = rows
             .as_ref()
             .is_some_and(|rows| !has_others(rows, batch.iter().map(|wanted| &wanted.key)));
-        let replies = batch
-            .into_iter()
-            .map(async |Wanted { id, key, reply, .. }| {
-                let row = match rows.as_ref().map(|rows| rows.get(&key)) {
-                    Some(Some(row)) => Ok(Some(row.clone())),
-                    Some(None) if is_complete || context.entity.row_key_is_exact(&id) => Ok(None),
-                    // Not loaded yet, or the database may call an id equal that is spelt otherwise.
-                    _ => self.load_alone(context, &id).await,
-                };
-                // A caller that has left does not need it.
-                let _ = reply.send(row);
-            });
-        join_all(replies).await;
+        let mut alone = Vec::new();
+        for wanted in batch {
+            let row = match rows.as_ref().map(|rows| rows.get(&wanted.key)) {
+                Some(Some(row)) => Some(row.clone()),
+                Some(None) if is_complete || context.entity.row_key_is_exact(&wanted.id) => None,
+                // Not loaded yet, or the database may call an id equal that is spelt otherwise.
+                _ => {
+                    alone.push(wanted);
+                    continue;
+                }
+            };
+            // A caller that has left does not need it.
+            let _ = wanted.reply.send(Ok(row));
+        }
+        for Wanted { id, reply, .. } in alone {
+            let row = AssertUnwindSafe(self.selects.by_id_in_turn(turn, &id))
+                .catch_unwind()
+                .await
+                .unwrap_or_else(|_| Err(context.load_aborted()));
+            // As above.
+            let _ = reply.send(row);
+        }
+    }
+}
+
+/// Looks after those who wait: starts a statement for the impatient, and turns the overdue away.
+struct Watch(Arc<Loader>);
+
+impl Watch {
+    async fn run(self) {
+        while let Some(next) = self.look() {
+            sleep_until(next).await;
+        }
     }
 
-    async fn load_alone(&self, context: &EntityContext, id: &ValueTuple) -> Loaded {
-        AssertUnwindSafe(self.selects.by_id(&Scope::Pool, id))
-            .catch_unwind()
-            .await
-            .unwrap_or_else(|_| Err(context.load_aborted()))
+    /// When to look again; `None` if nobody waits.
+    fn look(&self) -> Option<Instant> {
+        let Self(loader) = self;
+        let context = &loader.selects.context;
+        let limit = context.shared.config.load_queue_timeout.max(PATIENCE);
+        let now = Instant::now();
+        let (overdue, starts, next) = {
+            let mut queue = loader.queue.lock();
+            let waiting = queue.wanted.partition_point(|it| it.since + limit <= now);
+            let overdue: Vec<Wanted> = queue.wanted.drain(..waiting).collect();
+            let oldest = queue.wanted.front().map(|first| first.since);
+            queue.is_watched = oldest.is_some();
+            let is_impatient = oldest.is_some_and(|oldest| oldest + PATIENCE <= now);
+            let wanted = queue.wanted.len();
+            let starts = is_impatient && queue.batching.starts(wanted, true);
+            let next = oldest.map(|oldest| match is_impatient {
+                true => (now + PATIENCE).min(oldest + limit),
+                false => oldest + PATIENCE,
+            });
+            (overdue, starts, next)
+        };
+        if starts {
+            loader.start_statement();
+        }
+        for Wanted { reply, .. } in overdue.into_iter().filter(|it| !it.reply.is_closed()) {
+            // A caller that has just left does not need it.
+            let _ = reply.send(Err(context.overloaded()));
+        }
+        next
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        // If its runtime ends, so do the workers, the last of which gives up those who wait.
+        self.0.queue.lock().is_watched = false;
     }
 }
 
@@ -266,7 +294,7 @@ fn concerns_all(error: &ReadError) -> bool {
 /// Runs statements one after the other; makes room for another worker however it ends.
 struct Worker {
     loader: Arc<Loader>,
-    /// Rows that its statement asks for; `None` until it starts for the first time.
+    /// Rows that its statement asks for; `None` until it starts.
     rows: Option<usize>,
     ended: bool,
 }
@@ -274,31 +302,50 @@ struct Worker {
 impl Worker {
     /// Loads batch after batch, until too few rows are asked for.
     async fn run(mut self) {
+        let loader = Arc::clone(&self.loader);
         loop {
             // Callers that are ready to ask at this moment join the batch.
             tokio::task::yield_now().await;
+            let turn = loader.selects.turn().await;
             let Some(batch) = self.next_batch() else {
                 return;
             };
-            self.loader.load_batch(batch).await;
+            loader.load_batch(batch, &turn).await;
+            drop(turn);
+            if !self.goes_on() {
+                return;
+            }
         }
     }
 
     /// What has gathered; `None` ends the worker.
     fn next_batch(&mut self) -> Option<Vec<Wanted>> {
         let mut queue = self.loader.queue.lock();
-        queue.wanted.retain(|wanted| !wanted.reply.is_closed());
+        let mut batch = Vec::with_capacity(queue.wanted.len().min(MAX_ROWS));
+        while batch.len() < MAX_ROWS
+            && let Some(wanted) = queue.wanted.pop_front()
+        {
+            // A caller that has left wants nothing any more.
+            if !wanted.reply.is_closed() {
+                batch.push(wanted);
+            }
+        }
         // Under the same lock as the look: a row that is asked for from now on is for those still
         // running, or starts a statement.
-        let wanted = queue.wanted.len();
-        let rows = queue.batching.leaves(self.rows, wanted);
-        if rows == 0 {
-            self.ended = true;
-            return None;
-        }
+        let rows = queue.batching.leaves(batch.len());
+        self.ended = rows == 0;
         self.rows = Some(rows);
-        let rest = queue.wanted.split_off(rows);
-        Some(mem::replace(&mut queue.wanted, rest))
+        (rows > 0).then_some(batch)
+    }
+
+    /// Whether enough has gathered meanwhile for another statement; if not, the worker has ended.
+    fn goes_on(&mut self) -> bool {
+        let mut queue = self.loader.queue.lock();
+        let wanted = queue.wanted.len();
+        let rows = self.rows.take().unwrap_or_default();
+        let goes_on = queue.batching.comes_back(rows, wanted);
+        self.ended = !goes_on;
+        goes_on
     }
 }
 
@@ -309,10 +356,13 @@ impl Drop for Worker {
         }
         let abandoned = {
             let mut queue = self.loader.queue.lock();
-            queue.batching.comes_back(self.rows);
+            match self.rows {
+                Some(rows) => queue.batching.rows -= rows,
+                None => queue.batching.starting -= 1,
+            }
             queue.batching.under_way -= 1;
             // The runtime ends: nobody else would load them.
-            (queue.batching.under_way == 0).then(|| mem::take(&mut queue.wanted))
+            (queue.batching.under_way == 0).then(|| std::mem::take(&mut queue.wanted))
         };
         drop(abandoned);
     }
@@ -332,12 +382,12 @@ mod tests {
             let at_once = under_way < STATEMENTS;
             assert_eq!(batching.starts(1, false), at_once);
             assert!(at_once || batching.starts(1, true));
-            assert_eq!(batching.leaves(None, 1), 1, "however little it asks for");
+            assert_eq!(batching.leaves(1), 1, "however little it asks for");
         }
         assert!(!batching.starts(100, false));
         assert!(!batching.starts(1, true));
         // One is back, and too little has gathered for it to leave again by itself.
-        assert_eq!(batching.leaves(Some(1), 1), 0);
+        assert!(!batching.comes_back(1, 1));
         assert!(batching.starts(1, true), "there is room for who has waited");
     }
 
@@ -349,14 +399,15 @@ mod tests {
         assert!(batching.starts(1, false));
         // More come before it leaves, and start none of their own.
         assert!(!batching.starts(30, false));
-        assert_eq!(batching.leaves(None, 30), 30);
+        assert_eq!(batching.leaves(30), 30);
         assert!(!batching.starts(44, false));
         assert!(batching.starts(45, false));
-        assert_eq!(batching.leaves(None, 50), 50);
+        assert_eq!(batching.leaves(50), 50);
         // The first one is back: what has gathered meanwhile waits for the second one.
-        assert_eq!(batching.leaves(Some(30), 5), 0);
-        assert_eq!(batching.leaves(Some(50), 5), 5);
-        assert_eq!(batching.leaves(Some(5), 0), 0);
+        assert!(!batching.comes_back(30, 5));
+        assert!(batching.comes_back(50, 5));
+        assert_eq!(batching.leaves(5), 5);
+        assert!(!batching.comes_back(5, 0));
         assert_eq!((batching.under_way, batching.rows), (0, 0));
     }
 
@@ -364,8 +415,9 @@ mod tests {
     fn no_statement_asks_for_more_than_it_may() {
         let mut batching = Batching::default();
         assert!(batching.starts(1, false));
-        assert_eq!(batching.leaves(None, MAX_ROWS + 1), MAX_ROWS);
-        assert_eq!(batching.leaves(Some(MAX_ROWS), 1), 1);
+        assert_eq!(batching.leaves(MAX_ROWS + 1), MAX_ROWS);
+        assert!(batching.comes_back(MAX_ROWS, 1));
+        assert_eq!(batching.leaves(1), 1);
     }
 
     /// Goal: a statement that is never polled, because its runtime is busy, holds up nobody.
@@ -375,12 +427,8 @@ mod tests {
         assert!(batching.starts(1, false));
         assert!(!batching.starts(2, false));
         assert!(batching.starts(2, true));
-        assert_eq!(batching.leaves(None, 2), 2);
-        assert_eq!(
-            batching.leaves(None, 0),
-            0,
-            "nothing is left for the first one"
-        );
+        assert_eq!(batching.leaves(2), 2);
+        assert_eq!(batching.leaves(0), 0, "nothing is left for the first one");
         assert_eq!((batching.under_way, batching.starting), (1, 0));
     }
 }

@@ -426,6 +426,10 @@ fn rows_of(read: Read<'_>, ids: Vec<ValueTuple>) -> BoxFuture<'_, Result<Vec<Row
 /// Shares a load with everyone who asks the same; without a `want`, past the cache.
 async fn join(query: Query, want: Option<Want>) -> Answer {
     let reader = Arc::clone(&query.reader);
+    if reader.is_overloaded(&query.question) {
+        // Cheaper than a flight, and as true.
+        return Err(reader.context.overloaded());
+    }
     let key = query.question.key.clone();
     let budget = want.map(|_| query.budget.continued());
     let load = move |turn, waiters| fly(query.clone(), turn, want, waiters);

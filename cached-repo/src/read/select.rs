@@ -42,13 +42,40 @@ impl Selects {
         }
     }
 
-    /// The row with this primary key.
+    /// Waits for its turn for as long as that takes.
+    pub(super) async fn turn(&self) -> Permit<'_> {
+        self.limit.turn().await
+    }
+
+    /// The row with this primary key, for whoever has its turn.
+    pub(super) async fn by_id_in_turn(
+        &self,
+        _: &Permit<'_>,
+        id: &ValueTuple,
+    ) -> Result<Option<Row>, ReadError> {
+        self.by_id(&Scope::Pool, id).await
+    }
+
+    /// The rows with these primary keys, in any order, by one statement; for whoever has its turn.
+    pub(super) async fn by_ids_in_turn(
+        &self,
+        _: &Permit<'_>,
+        ids: Vec<ValueTuple>,
+    ) -> Result<Vec<Row>, ReadError> {
+        let EntityContext { shared, entity, .. } = &*self.context;
+        entity.stats.loads.add(1);
+        let select = entity.select_by_ids(&values(ids));
+        let models = fetch_all(entity, &Scope::Pool.executor(&shared.conn), &select).await;
+        let models = models.map_err(|source| self.context.load_failed(source))?;
+        Ok(models.into_iter().map(Row::loaded).collect())
+    }
+
+    /// The row with this primary key, in a transaction or for whoever has its turn.
     pub(super) async fn by_id(
         &self,
         scope: &Scope,
         id: &ValueTuple,
     ) -> Result<Option<Row>, ReadError> {
-        let _permit = self.admit(scope).await?;
         let EntityContext { shared, entity, .. } = &*self.context;
         entity.stats.loads.add(1);
         let found = find_by_id(entity, &scope.executor(&shared.conn), id).await;
@@ -77,9 +104,10 @@ impl Selects {
         scope: &Scope,
         ids: Vec<ValueTuple>,
     ) -> Result<Vec<Row>, ReadError> {
-        let ids: Vec<Vec<Value>> = ids.into_iter().map(|id| id.into_iter().collect()).collect();
-        self.in_portions(scope, &ids, |ids| self.context.entity.select_by_ids(ids))
-            .await
+        self.in_portions(scope, &values(ids), |ids| {
+            self.context.entity.select_by_ids(ids)
+        })
+        .await
     }
 
     /// The rows that a lookup finds by any of these values, ordered by primary key.
@@ -126,6 +154,10 @@ impl Selects {
         let permit = self.limit.admit().await;
         permit.map(Some).map_err(|_| self.context.overloaded())
     }
+}
+
+fn values(ids: Vec<ValueTuple>) -> Vec<Vec<Value>> {
+    ids.into_iter().map(|id| id.into_iter().collect()).collect()
 }
 
 /// Whether something was found under a key that nobody asked for: the database calls it equal to one

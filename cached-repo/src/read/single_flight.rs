@@ -219,7 +219,7 @@ mod tests {
             let (report, began) = mpsc::unbounded_channel();
             Self {
                 flights: SingleFlight::new(),
-                tasks: Tasks::on_current_runtime(),
+                tasks: Tasks::on(tokio::runtime::Handle::current()),
                 began,
                 report,
                 may_resolve: Arc::new(Semaphore::new(0)),
@@ -340,7 +340,7 @@ mod tests {
             .unwrap();
         let tasks = {
             let _inside = runtime.enter();
-            Tasks::on_current_runtime()
+            Tasks::on(tokio::runtime::Handle::current())
         };
         (runtime, tasks)
     }

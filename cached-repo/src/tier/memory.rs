@@ -2,7 +2,8 @@
 //!
 //! Invariants:
 //! - Every operation runs under the lock of its key's shard, and never waits while it holds it.
-//! - What protects a write (a tombstone that has not expired) is pinned: only values are evicted.
+//! - A block or a lease that stands is pinned: there are as many as writes and loads are under way.
+//!   All else may be evicted, tombstones too, whose floors then are forgotten as in Redis.
 //!
 //! Does not share anything between processes.
 
@@ -15,7 +16,7 @@ use super::{Fetched, InvalidationListener, Reply, Tier};
 use crate::{
     clock::{Clock, Moment},
     protocol::{
-        Key, Kind, Timestamp,
+        Claims, Key, Timestamp,
         state::{self, Block, Cell, Done, Fill, Filled, Lease, Leased, Published, Stored},
     },
 };
@@ -25,7 +26,7 @@ const SHARDS: usize = 16;
 /// What a key and an entry cost besides their bytes, roughly.
 const OVERHEAD_BYTES: u64 = 200;
 
-type Shard = Mutex<Cache<Key, Stored, ByBytes, DefaultHashBuilder, PinTombstones>>;
+type Shard = Mutex<Cache<Key, Stored, ByBytes, DefaultHashBuilder, PinClaims>>;
 
 /// The in-process tier.
 pub(crate) struct MemoryTier {
@@ -48,7 +49,7 @@ impl MemoryTier {
                 options,
                 ByBytes,
                 DefaultHashBuilder::default(),
-                PinTombstones(clock),
+                PinClaims(clock),
             ))
         };
         Self {
@@ -175,16 +176,20 @@ impl Weighter<Key, Stored> for ByBytes {
     }
 }
 
-/// Keeps what protects a write until it expires.
-struct PinTombstones(Clock);
+/// Keeps blocks and leases as long as they stand.
+struct PinClaims(Clock);
 
-impl Lifecycle<Key, Stored> for PinTombstones {
+impl Lifecycle<Key, Stored> for PinClaims {
     type RequestState = ();
 
     fn is_pinned(&self, _: &Key, stored: &Stored) -> bool {
-        let protects =
-            stored.entry.kind == Kind::Tombstone || !stored.entry.claims.writers().is_empty();
-        protects && stored.expires_at >= self.0.now()
+        let claims = match &stored.entry.claims {
+            Claims::None => return false,
+            Claims::Lease(lease) => std::slice::from_ref(lease),
+            Claims::Writers(writers) => writers,
+        };
+        let now = self.0.now();
+        claims.iter().any(|claim| claim.until >= now)
     }
 
     fn begin_request(&self) {}
@@ -198,7 +203,7 @@ mod tests {
 
     use super::*;
     use crate::protocol::{
-        KeySpace, Token, Version,
+        KeySpace, Kind, Token, Version,
         state::{Loaded, Outcome, Value, Want},
     };
 
@@ -305,6 +310,29 @@ mod tests {
         assert_eq!(leased, Leased::Blocked);
     }
 
+    /// Goal: many invalidations take no more memory than they may, and the last one as long as the first.
+    #[tokio::test]
+    async fn invalidations_are_bounded_in_memory_and_flat_in_cost() {
+        const KEYS: i64 = 300_000;
+        const CAPACITY: u64 = 1024 * 1024;
+        let tier = tier(CAPACITY);
+        let began = std::time::Instant::now();
+        let mut lap = Vec::new();
+        for id in 0..KEYS {
+            tier.done(&key(id), invalidation()).await.unwrap();
+            if id % (KEYS / 3) == 0 {
+                lap.push(began.elapsed());
+            }
+        }
+        let entries: usize = tier.shards.iter().map(|shard| shard.lock().len()).sum();
+        assert!(
+            entries as u64 * OVERHEAD_BYTES <= CAPACITY,
+            "{entries} entries"
+        );
+        let took = began.elapsed();
+        assert!(took < Duration::from_secs(20), "{took:?}, {lap:?}");
+    }
+
     #[tokio::test]
     async fn a_row_that_is_too_large_leaves_nothing_stale_behind() {
         let tier = tier(16 * 1024);
@@ -352,7 +380,7 @@ mod tests {
         assert_eq!(holds(&tier, 2).await, None);
         let shard = tier.shard(&key(2)).lock();
         let stored = shard.peek(&key(2)).unwrap();
-        assert!(!PinTombstones(tier.clock).is_pinned(&key(2), stored));
+        assert!(!PinClaims(tier.clock).is_pinned(&key(2), stored));
     }
 
     #[tokio::test]

@@ -57,6 +57,9 @@ pub enum TierError {
     /// Too many reads wait for the cache already; nothing was sent.
     #[error("too many reads wait for the cache")]
     Overloaded,
+    /// The namespace belongs to another database; nothing was read or written.
+    #[error("the namespace belongs to the database `{0}`: give each database one of its own")]
+    OtherDatabase(String),
     /// The cache is at its memory limit, and evicts nothing; nothing was stored.
     #[error("the cache is full")]
     Full,
@@ -107,6 +110,11 @@ pub(crate) trait Tier: fmt::Debug + Send + Sync {
 
     /// From now on tells the listener of changes by other processes, and whether it can.
     fn listen(&self, listener: Arc<dyn InvalidationListener>);
+
+    /// Why it cannot be used now; `None` if it can.
+    fn problem(&self) -> Option<TierError> {
+        None
+    }
 }
 
 /// Operations of one caller that run at a time. Each has a time-out of its own, which starts when

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures_util::future::ready;
 
-use super::{Fetched, InvalidationListener, Reply, Tier};
+use super::{Fetched, InvalidationListener, Reply, Tier, TierError};
 use crate::protocol::{
     Key, Timestamp,
     state::{Block, Done, Fill, Filled, Lease, Leased, Loaded, Outcome, Published},
@@ -111,5 +111,9 @@ impl Tier for Tampered {
 
     fn listen(&self, listener: Arc<dyn InvalidationListener>) {
         self.tier.listen(listener);
+    }
+
+    fn problem(&self) -> Option<TierError> {
+        self.tier.problem()
     }
 }

@@ -84,10 +84,11 @@ outage! {
         let mut admin = world.redis().await;
         fill_up(&mut admin).await;
 
-        for _ in 0..3 {
-            assert_eq!(find(&notes, 2).await, ("cold".into(), Source::Database));
-        }
         eventually("the fills are refused", async || {
+            // A little room comes and goes.
+            fill_up(&mut admin.clone()).await;
+            notes.invalidate(2).await.unwrap();
+            assert_eq!(find(&notes, 2).await, ("cold".into(), Source::Database));
             (notes.stats().fills_refused >= 3).then_some(())
         })
         .await;
@@ -95,8 +96,8 @@ outage! {
         row.text = "new".into();
         let saved = notes.save(row).await.unwrap();
         assert!(!saved.is_pending());
-        // There is no room for the row, but for the news that it has changed.
-        assert_eq!(find(&others, 1).await, ("new".into(), Source::Database));
+        // With or without room for the row, there is room for the news that it has changed.
+        assert_eq!(find(&others, 1).await.0, "new");
         notes.delete(saved.into_model()).await.unwrap();
         assert!(others.find_by_id(1).await.unwrap().is_none());
         notes.insert(new_note(1, "again")).await.unwrap();

@@ -112,7 +112,8 @@ fn start(capacity: usize) -> (Arc<Scripted>, InvalidationQueue) {
         pending_capacity: capacity,
         ..Config::default()
     };
-    let queue = InvalidationQueue::start(Arc::clone(&tier) as Arc<dyn Tier>, &config);
+    let shared = Arc::clone(&tier) as Arc<dyn Tier>;
+    let queue = InvalidationQueue::start(shared, &config, &Handle::current());
     (tier, queue)
 }
 

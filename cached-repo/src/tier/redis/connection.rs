@@ -34,6 +34,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::{runtime::Handle, time::Instant};
 
 use super::{
+    owner::Owner,
     scripts::{SCRIPTS, Script},
     wire::Arguments,
 };
@@ -54,6 +55,9 @@ pub(super) struct Connection {
     pool: Pool,
     /// The channel of invalidations.
     channel: String,
+    owner: Option<Owner>,
+    /// Why there is no connection.
+    problem: Mutex<Option<TierError>>,
     timeout: Duration,
     state: RwLock<State>,
     timeouts_in_a_row: AtomicU32,
@@ -79,6 +83,7 @@ impl Connection {
     pub(super) async fn open(
         pool: Pool,
         channel: String,
+        owner: Option<Owner>,
         timeout: Duration,
         clock: Clock,
         stats: Arc<TierStats>,
@@ -88,6 +93,8 @@ impl Connection {
             runtime: Handle::current(),
             pool,
             channel,
+            owner,
+            problem: Mutex::new(None),
             timeout,
             state: RwLock::new(State::Down),
             timeouts_in_a_row: AtomicU32::new(0),
@@ -97,10 +104,23 @@ impl Connection {
             stats,
         });
         if let Err(error) = conn.connect(1).await {
-            tracing::warn!(%error, "no connection to the cache; reading from the database");
+            tracing::error!(%error, "no connection to the cache; reading from the database");
             conn.reconnect_from(1);
         }
         conn
+    }
+
+    /// Why there is no connection; `None` if there is one.
+    pub(super) fn problem(&self) -> Option<TierError> {
+        match &*self.state.read() {
+            State::Up { .. } => None,
+            State::Down => Some(
+                self.problem
+                    .lock()
+                    .clone()
+                    .unwrap_or(TierError::Unavailable),
+            ),
+        }
     }
 
     /// The channel of invalidations.
@@ -239,7 +259,9 @@ impl Connection {
             TierError::Timeout(_) => &self.stats.timeouts,
             TierError::Unavailable => &self.stats.unavailable,
             TierError::Overloaded => &self.stats.overloaded,
-            TierError::Full | TierError::Failed(_) => &self.stats.failures,
+            TierError::Full | TierError::OtherDatabase(_) | TierError::Failed(_) => {
+                &self.stats.failures
+            }
         }
         .add(operations);
     }
@@ -276,6 +298,12 @@ impl Connection {
     }
 
     async fn connect(&self, number: u64) -> Result<(), TierError> {
+        let connected = self.try_connect(number).await;
+        *self.problem.lock() = connected.clone().err();
+        connected
+    }
+
+    async fn try_connect(&self, number: u64) -> Result<(), TierError> {
         let limit = self.timeout * CONNECT_TIMEOUTS;
         let connecting = async {
             let connection = self
@@ -299,6 +327,9 @@ impl Connection {
                 .query_async::<()>(&mut connection)
                 .await
                 .map_err(failed)?;
+            if let Some(owner) = &self.owner {
+                owner.claim(&mut connection).await?;
+            }
             let mut load = redis::pipe();
             for script in SCRIPTS.all() {
                 load.cmd("SCRIPT").arg("LOAD").arg(&script.text).ignore();
@@ -329,6 +360,10 @@ async fn reconnect(conn: Weak<Connection>, number: u64) {
                 tracing::info!("the connection to the cache is back");
                 return;
             }
+            // The server is there, and refuses: someone has to change a setting.
+            Err(error @ (TierError::Failed(_) | TierError::OtherDatabase(_))) => {
+                tracing::error!(%error, "no connection to the cache");
+            }
             Err(error) => tracing::debug!(%error, "still no connection to the cache"),
         }
     }
@@ -354,6 +389,7 @@ mod tests {
         let conn = Connection::open(
             pool,
             "test:changed:1".into(),
+            None,
             TIMEOUT,
             Clock::start(),
             Arc::clone(&stats),

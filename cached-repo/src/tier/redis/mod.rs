@@ -5,6 +5,7 @@
 
 mod coalesce;
 mod connection;
+mod owner;
 #[cfg(test)]
 mod scripted;
 pub mod scripts;
@@ -22,6 +23,7 @@ use futures_util::{StreamExt, TryStreamExt, future::try_join_all, stream};
 use self::{
     coalesce::{Coalescer, KEYS_PER_MGET},
     connection::Connection,
+    owner::Owner,
     scripts::{SCRIPTS, Script},
     subscription::Subscription,
     wire::{Announced, Answer, Arguments, Raw},
@@ -54,6 +56,8 @@ pub(crate) struct Settings<'a> {
     /// Makes the connection that listens; without it nobody can.
     pub(crate) subscriber: Option<redis::Client>,
     pub(crate) namespace: &'a str,
+    /// Which database the namespace is for, if that is known.
+    pub(crate) database: Option<String>,
     pub(crate) timeout: Duration,
     pub(crate) queue: usize,
 }
@@ -62,8 +66,18 @@ impl RedisTier {
     /// A tier over a pool. Without a server it starts all the same: reads go to the database
     /// until there is one.
     pub(crate) async fn open(settings: Settings<'_>, clock: Clock, stats: Arc<TierStats>) -> Self {
-        let channel = key::channel(settings.namespace);
-        let conn = Connection::open(settings.pool, channel, settings.timeout, clock, stats).await;
+        let Settings {
+            pool,
+            namespace,
+            timeout,
+            ..
+        } = settings;
+        let owner = settings.database.map(|database| Owner {
+            key: key::owner(namespace),
+            database,
+        });
+        let channel = key::channel(namespace);
+        let conn = Connection::open(pool, channel, owner, timeout, clock, stats).await;
         Self {
             reads: Coalescer::over(Arc::clone(&conn), settings.queue),
             subscription: Subscription::new(settings.subscriber),
@@ -214,6 +228,10 @@ impl Tier for RedisTier {
     fn listen(&self, listener: Arc<dyn InvalidationListener>) {
         self.subscription.listen(&self.conn, listener);
     }
+
+    fn problem(&self) -> Option<TierError> {
+        self.conn.problem()
+    }
 }
 
 /// What the bytes under a key stand for.
@@ -251,6 +269,7 @@ mod tests {
             pool: server.pool(),
             subscriber: None,
             namespace: "test",
+            database: None,
             timeout,
             queue: 10,
         };

@@ -28,6 +28,7 @@ impl Fixture {
         let conn = Connection::open(
             server.pool(),
             "test:changed:1".into(),
+            None,
             timeout,
             Clock::start(),
             Arc::clone(&stats),
