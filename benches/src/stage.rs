@@ -107,8 +107,8 @@ impl Stage {
         Database::connect(&self.servers().await?.url(disk), Counted::Nothing).await
     }
 
-    /// Everyone, over the database on this machine's disk. Whoever needs empty caches calls
-    /// [`flush`](Self::flush), whoever needs full ones fills them.
+    /// Everyone, over the database on this machine's disk. A case that needs empty caches calls
+    /// [`flush`](Self::flush), one that needs full ones fills them.
     pub(crate) async fn lineup(&self) -> Result<&Lineup> {
         let open = async || {
             let database = self.database(Disk::Real).await?;

@@ -1,4 +1,5 @@
-//! The auditor: what is stale is found and measured, and nothing else is called stale.
+//! The auditor: it finds stale entries and measures how long they are stale. It reports no other
+//! entry as stale.
 
 use std::time::{Duration, Instant};
 
@@ -56,13 +57,13 @@ async fn hit(notes: &note::Repository) -> String {
     row.text.0.clone()
 }
 
-/// Waits until the audits that are under way have ended.
+/// Waits until the running audits have ended.
 async fn joined(db: &CachedDb) -> Stats {
     assert_eq!(db.shutdown(Duration::from_secs(20)).await, Drained::All);
     db.stats()
 }
 
-/// What audits have come to: checked, in motion, stale, stale entries, skipped, failed.
+/// Counts of audit results: checked, in motion, stale, stale entries, skipped, failed.
 fn verdicts(stats: &Stats) -> [u64; 6] {
     [
         stats.audit_checked,
@@ -75,7 +76,7 @@ fn verdicts(stats: &Stats) -> [u64; 6] {
 }
 
 on_both_tiers!(the_auditor_is_off_by_default);
-/// Goal: who does not ask for it pays nothing: a hit sends nothing to the database.
+/// Goal: without the auditor a hit sends nothing to the database.
 async fn the_auditor_is_off_by_default(world: World) {
     world.create_table(note::Entity).await;
     let db = world.db_with(|config| config.early_refresh = 0.0).await;
@@ -138,8 +139,8 @@ async fn a_share_of_the_hits_is_audited(world: World) {
 }
 
 on_both_tiers!(a_write_past_the_library_is_found_stale_and_measured);
-/// Goal: raw SQL that nobody tells the cache of: the hits after it are stale, one entry is, and how
-/// long it has been so is known while it lasts and after it has ended.
+/// Goal: raw SQL changes a row and nobody invalidates it. The hits after it are stale and one entry
+/// is stale. The duration is known while it lasts and after it has ended.
 async fn a_write_past_the_library_is_found_stale_and_measured(world: World) {
     let (db, notes) = cached(&world, "old").await;
     hit(&notes).await;
@@ -275,8 +276,8 @@ async fn the_longest_staleness_of_all_is_that_of_one_entity(world: World) {
 }
 
 on_both_tiers!(a_write_that_passes_by_during_the_audit_is_not_staleness);
-/// Goal: the auditor has seen the newer state when the cache is told of it, and has not looked at
-/// the cache again yet.
+/// Goal: the auditor has seen the newer state when the cache receives the invalidation, and has not
+/// looked at the cache again yet.
 async fn a_write_that_passes_by_during_the_audit_is_not_staleness(world: World) {
     let (db, notes) = cached(&world, "old").await;
     let text = unique("new");
@@ -320,7 +321,7 @@ async fn a_hit_from_before_a_commit_is_not_stale_because_of_it() {
         world.lock_waiters(1).await;
         let gate = Gate::hold(&text);
         tx.commit().await.unwrap();
-        // It has the new row in its hands, and the commit is published.
+        // The auditor has read the new row, and the commit is published.
         gate.arrived(1).await;
         gate.open();
         assert_eq!(verdicts(&joined(&db).await), [2, 1, 0, 0, 0, 0]);
@@ -396,8 +397,8 @@ async fn a_cache_that_fails_during_an_audit_says_nothing_of_the_hit() {
 }
 
 on_both_tiers!(shutdown_waits_for_audits_and_not_for_staleness_to_end);
-/// Goal: an audit that is under way is joined; a row that stays stale until its TTL in ten minutes
-/// is not waited for, and what was seen of it is kept.
+/// Goal: `shutdown` waits for a running audit. It does not wait for a row that stays stale until
+/// its TTL in ten minutes, and keeps what was measured of it.
 async fn shutdown_waits_for_audits_and_not_for_staleness_to_end(world: World) {
     let text = unique("row");
     let (db, notes) = cached(&world, &text).await;
@@ -427,7 +428,7 @@ async fn shutdown_waits_for_audits_and_not_for_staleness_to_end(world: World) {
     .await;
 }
 
-/// Goal: a `CachedDb` that nobody has any more is gone, and its connections with it, although it was
+/// Goal: a `CachedDb` without handles is dropped, and its connections with it, although it was
 /// following a row that stays stale for ten minutes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_stale_row_does_not_keep_its_database_alive() {
@@ -458,7 +459,7 @@ async fn a_stale_row_does_not_keep_its_database_alive() {
 }
 
 on_both_tiers!(a_stale_row_is_followed_until_its_ttl);
-/// Goal: a staleness that nobody ends, ends with the TTL, and so does its watch, although the tier
+/// Goal: if nobody repairs a stale entry, it ends with the TTL, and so does its watch. The tier
 /// keeps the row longer, for readers that accept it past its TTL.
 async fn a_stale_row_is_followed_until_its_ttl(world: World) {
     world.create_table(note::Entity).await;
@@ -491,15 +492,16 @@ async fn a_stale_row_is_followed_until_its_ttl(world: World) {
     })
     .await;
     assert_eq!(notes.find_by_id(1).await.unwrap().unwrap().text.0, "new");
-    // The last look comes at most a pause, which by then is as long as all before it, after the end.
+    // The last look comes at most one pause after the end; by then a pause is as long as all time
+    // before it.
     let longest = u64::try_from(ttl.as_millis()).unwrap() * 3;
     assert!(ended.audit_staleness_max_ms > 0, "{ended:?}");
     assert!(ended.audit_staleness_max_ms < longest, "{ended:?}");
 }
 
 on_both_tiers!(a_row_whose_bytes_have_no_order_is_not_taken_for_another);
-/// Goal: a `HashMap` is written in another order each time. With a version the row is compared by
-/// it; without one it cannot be, and that is said rather than called stale.
+/// Goal: a `HashMap` is written in another order each time. With a version the auditor compares the
+/// version. Without one it cannot compare, and counts that instead of a stale hit.
 async fn a_row_whose_bytes_have_no_order_is_not_taken_for_another(world: World) {
     let labels = || {
         let label = |n: usize| (format!("key {n}"), format!("value {n}"));

@@ -23,7 +23,7 @@ use crate::in_time;
 /// More awaits than any operation has.
 pub(crate) const MOST_POLLS: usize = 64;
 
-/// Polls a future at most `times`, each time it asks for it, then drops it; says whether it was
+/// Polls a future each time it asks for it, at most `times`, then drops it. Returns whether it was
 /// done by then.
 pub(crate) async fn poll_times(future: impl Future, times: usize) -> bool {
     let mut future = pin!(future);
@@ -50,7 +50,7 @@ fn new_note(id: i64, text: &str) -> note::ActiveModel {
     }
 }
 
-/// A world where a claim that is left behind is not outlived by patience.
+/// A world in which no lease or block ends during a test by its time alone.
 async fn patient(world: &World) -> (CachedDb, note::Repository) {
     world.create_table(note::Entity).await;
     let db = world
@@ -65,12 +65,13 @@ async fn patient(world: &World) -> (CachedDb, note::Repository) {
     (db, notes)
 }
 
-/// Waits until what callers left behind has ended by itself.
+/// Waits until the background work that dropped callers left behind has ended.
 async fn is_quiet(db: &CachedDb) {
     assert_eq!(db.shutdown(Duration::from_secs(20)).await, Drained::All);
 }
 
-/// The key is served from the cache soon, as the database has it, and nobody claims it.
+/// Soon the key is served from the cache with the row of the database, and has no lease and no
+/// block.
 async fn is_clean(world: &World, db: &CachedDb, notes: &note::Repository, at: usize) {
     is_quiet(db).await;
     is_clean_of(world, notes, 1, at).await;
@@ -86,7 +87,7 @@ async fn is_clean_of(world: &World, notes: &note::Repository, id: i64, at: usize
     let row = note::Entity::find_by_id(id).one(&world.conn).await.unwrap();
     assert_eq!(row.as_ref(), Some(&*truth), "dropped after {at} polls");
     if world.tier() == Tier::Redis {
-        eventually("all claims are gone", async || {
+        eventually("no lease and no block is left", async || {
             let entry = world.entry(&world.key("note", id)).await?;
             (entry.claims == Claims::None).then_some(())
         })
@@ -94,7 +95,7 @@ async fn is_clean_of(world: &World, notes: &note::Repository, id: i64, at: usize
     }
 }
 
-/// Drops `operation` after 0, 1, 2… polls until it ends by itself, and looks at the key each time.
+/// Drops `operation` after 0, 1, 2… polls until it ends by itself, and checks the key each time.
 async fn dropped_everywhere<F: Future>(
     world: &World,
     db: &CachedDb,
@@ -111,9 +112,9 @@ async fn dropped_everywhere<F: Future>(
     panic!("more than {MOST_POLLS} polls");
 }
 
-on_both_tiers!(a_find_dropped_anywhere_leaves_no_claim);
+on_both_tiers!(a_find_dropped_anywhere_leaves_no_lease);
 /// Goal: see above, for a cold find.
-async fn a_find_dropped_anywhere_leaves_no_claim(world: World) {
+async fn a_find_dropped_anywhere_leaves_no_lease(world: World) {
     let (db, notes) = patient(&world).await;
     notes.insert(new_note(1, "row")).await.unwrap();
     dropped_everywhere(&world, &db, &notes, async |_| {
@@ -123,9 +124,9 @@ async fn a_find_dropped_anywhere_leaves_no_claim(world: World) {
     .await;
 }
 
-on_both_tiers!(a_fresh_find_dropped_anywhere_leaves_no_claim);
+on_both_tiers!(a_fresh_find_dropped_anywhere_leaves_no_lease);
 /// Goal: the same for `refresh`, over a cached row and over none.
-async fn a_fresh_find_dropped_anywhere_leaves_no_claim(world: World) {
+async fn a_fresh_find_dropped_anywhere_leaves_no_lease(world: World) {
     let (db, notes) = patient(&world).await;
     notes.insert(new_note(1, "row")).await.unwrap();
     dropped_everywhere(&world, &db, &notes, async |_| notes.refresh(1)).await;
@@ -137,7 +138,7 @@ async fn a_fresh_find_dropped_anywhere_leaves_no_claim(world: World) {
 }
 
 on_both_tiers!(a_save_dropped_anywhere_is_whole_or_nothing);
-/// Goal: the same for a save: it happens or it does not, and the cache agrees.
+/// Goal: the same for a save: it happens or it does not, and the cache agrees with the database.
 async fn a_save_dropped_anywhere_is_whole_or_nothing(world: World) {
     let (db, notes) = patient(&world).await;
     notes.insert(new_note(1, "row")).await.unwrap();
@@ -149,9 +150,9 @@ async fn a_save_dropped_anywhere_is_whole_or_nothing(world: World) {
     .await;
 }
 
-on_both_tiers!(an_insert_and_a_delete_dropped_anywhere_leave_no_claim);
+on_both_tiers!(an_insert_and_a_delete_dropped_anywhere_leave_no_block);
 /// Goal: the same for a delete and the insert that follows it.
-async fn an_insert_and_a_delete_dropped_anywhere_leave_no_claim(world: World) {
+async fn an_insert_and_a_delete_dropped_anywhere_leave_no_block(world: World) {
     let (db, notes) = patient(&world).await;
     for at in 0..MOST_POLLS {
         let inserted = poll_times(notes.insert(new_note(1, "row")), at).await;
@@ -172,9 +173,9 @@ async fn an_insert_and_a_delete_dropped_anywhere_leave_no_claim(world: World) {
     panic!("more than {MOST_POLLS} polls");
 }
 
-on_both_tiers!(a_cache_aside_lookup_dropped_anywhere_leaves_no_claim);
+on_both_tiers!(a_cache_aside_lookup_dropped_anywhere_leaves_no_lease);
 /// Goal: the same for `cache().lookup` and for the lease it gives.
-async fn a_cache_aside_lookup_dropped_anywhere_leaves_no_claim(world: World) {
+async fn a_cache_aside_lookup_dropped_anywhere_leaves_no_lease(world: World) {
     let (db, notes) = patient(&world).await;
     let row = notes.insert(new_note(1, "row")).await.unwrap().into_model();
     dropped_everywhere(&world, &db, &notes, async |_| {
@@ -192,8 +193,8 @@ async fn a_cache_aside_lookup_dropped_anywhere_leaves_no_claim(world: World) {
     .await;
 }
 
-/// Goal: a caller that goes away while its save waits in the database leaves neither a block nor
-/// an unpublished commit.
+/// Goal: a caller goes away while its save waits in the database. It leaves neither a block nor an
+/// unpublished commit.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_save_whose_caller_left_after_the_commit_is_published() {
     in_time(async {
@@ -208,7 +209,7 @@ async fn a_save_whose_caller_left_after_the_commit_is_published() {
             async move { notes.save(row).await }
         });
         gate.arrived(1).await;
-        // It is gone once it waits for something: the cache's answer.
+        // The caller is dropped while it waits for the cache's answer.
         caller.abort();
         gate.open();
         assert!(caller.await.unwrap_err().is_cancelled());
@@ -274,8 +275,8 @@ async fn rename(notes: &note::Repository, id: i64, text: &str) -> Result<(), Wri
 }
 
 on_both_tiers!(a_transaction_dropped_anywhere_is_whole_or_nothing);
-/// Goal: no key stays unreadable (its block would last ten minutes here), nothing stale is served,
-/// and from the COMMIT on it is seen through without its caller.
+/// Goal: no key stays unreadable (its block would last ten minutes here) and nothing stale is
+/// served. From the COMMIT on the transaction is finished without its caller.
 async fn a_transaction_dropped_anywhere_is_whole_or_nothing(world: World) {
     transaction_dropped_everywhere(world, async |db, notes, text| {
         db.transaction(async |tx| {
@@ -307,8 +308,8 @@ async fn a_transaction_with_a_savepoint_dropped_anywhere_is_whole_or_nothing(wor
 }
 
 on_both_tiers!(a_savepoint_whose_rollback_was_dropped_does_not_hold_its_transaction_up);
-/// Goal: a nested transaction whose rollback is given up halfway is rolled back all the same, and
-/// the one around it can go on, or end: its locks do not outlive it.
+/// Goal: the rollback of a nested transaction is dropped halfway. It is rolled back all the same,
+/// and the outer one can continue or end: the locks do not outlive it.
 async fn a_savepoint_whose_rollback_was_dropped_does_not_hold_its_transaction_up(world: World) {
     let (db, notes) = patient(&world).await;
     notes.insert(new_note(1, "first")).await.unwrap();

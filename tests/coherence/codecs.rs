@@ -79,8 +79,8 @@ fn through<T: Serialize + DeserializeOwned>(codec: Codec, value: &T) -> Option<T
     Some(unseal(codec, payload).unwrap())
 }
 
-/// Where numbers stand in what people keep in a column, also where serde reads them without knowing
-/// their type.
+/// The positions of a number in a column's value, also those that serde reads without knowing their
+/// type.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Places<N> {
     optional: Option<N>,
@@ -164,7 +164,7 @@ fn in_each_place<N: Copy>(number: N, other: N) -> Vec<Places<N>> {
         .collect()
 }
 
-/// Checks that each codec gives the value back, told by its text, or refuses it, as it should.
+/// Checks that each codec returns the value, compared by its text, or refuses it, as it should.
 #[track_caller]
 fn is_exact<T: Serialize + DeserializeOwned + Debug>(value: &T, json_holds_it: bool) {
     let text = format!("{value:?}");
@@ -315,7 +315,7 @@ fn integers_are_exact_or_not_stored() {
     is_exact(&Number::Float(1.0), true);
 }
 
-/// Goal: SQL NULL, the JSON value `null` and what looks like either are told apart.
+/// Goal: SQL NULL, the JSON value `null` and values that look like either stay different.
 #[test]
 fn some_of_a_null_is_not_none() {
     for value in [
@@ -334,7 +334,7 @@ fn some_of_a_null_is_not_none() {
     }
 }
 
-/// Goal: keys of maps that are texts or numbers come back; others have no place in JSON.
+/// Goal: map keys that are texts or numbers come back; JSON cannot represent others.
 #[test]
 fn maps_with_keys_that_json_does_not_have_are_not_stored() {
     is_exact(&BTreeMap::from([(i64::MIN, 1), (7, 2)]), true);

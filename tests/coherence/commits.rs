@@ -63,8 +63,8 @@ async fn is_cached(notes: &note::Repository, text: &str) {
 
 on_both_tiers!(what_readers_cache_before_a_commit_ends_with_it);
 /// Goal: go-zero's DEL inside an open transaction: a reader caches the old row between it and the
-/// COMMIT, for ever. Here the commit ends that, although the statement is long past; and so it does
-/// for the absence of a row that the transaction has inserted.
+/// COMMIT, for ever. Here the commit ends that entry, although the statement was long before. It
+/// also ends the cached absence of a row that the transaction has inserted.
 async fn what_readers_cache_before_a_commit_ends_with_it(world: World) {
     world.create_table(note::Entity).await;
     let db = world.db().await;
@@ -114,8 +114,9 @@ async fn a_fill_racing_a_commit_is_refused(world: World) {
     }
 }
 
-/// Goal: a save waits, its block set, for the row that a transaction has written: the transaction
-/// commits under the save's block, and the save conflicts. The transaction's row is what is read.
+/// Goal: a save has its block set and waits for the row that a transaction has written. The
+/// transaction commits under the save's block, and the save conflicts. Readers get the
+/// transaction's row.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_save_that_waits_for_a_transaction_conflicts_with_it() {
     in_time(async {
@@ -153,7 +154,7 @@ async fn a_save_that_waits_for_a_transaction_conflicts_with_it() {
 }
 
 /// Goal: a save waits for the row that a transaction deletes and inserts again, with the version
-/// that the save expects. It is of the row's first life, and writes nothing into the second.
+/// that the save expects. The save is for the deleted row and writes nothing to the new one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_save_that_waits_for_a_delete_and_a_new_insert_writes_nothing() {
     in_time(async {
@@ -295,7 +296,7 @@ async fn over_a_wire(world: &World) -> (Wire, CachedDb) {
     (wire, db)
 }
 
-/// Goal: the answer to a COMMIT is lost. The writer cannot know that it was committed: it neither
+/// Goal: the answer to a COMMIT is lost. The writer cannot know that it was committed. It neither
 /// puts nor releases, the block stays until it lapses, and nobody sees the old row again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_commit_whose_answer_is_lost_leaves_its_blocks() {
@@ -349,10 +350,10 @@ async fn a_commit_that_is_lost_leaves_its_blocks() {
         assert_eq!(entry.claims.writers().len(), 1, "the block stays");
         assert_eq!(found(&others).await, ("old".into(), Source::Database));
         is_cached(&others, "old").await;
-        // The writer itself trusts the cache again once it has told it what may still happen.
+        // The writer itself trusts the cache again once its queued invalidation is acknowledged.
         assert_eq!(db.shutdown(Duration::from_secs(20)).await, Drained::All);
         is_cached(&notes, "old").await;
-        // Nothing is left behind that would hold up a write.
+        // No block is left that would delay a write.
         assert_eq!(notes.save(new).await.unwrap().version, 2);
         assert_eq!(found(&others).await.0, "new");
     })

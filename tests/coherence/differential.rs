@@ -16,7 +16,7 @@ use proptest::{prelude::*, test_runner::TestRunner};
 
 const SEQUENCES: u32 = 220;
 const LONGEST_SEQUENCE: usize = 500;
-/// What the issue asks for, and the runner asserts that it was reached.
+/// The required number of operations; the test asserts that it was reached.
 const LEAST_OPERATIONS: u64 = 100_000;
 
 /// The test's clock: Redis's `TIME` is replaced by the last argument.
@@ -51,7 +51,7 @@ enum Step {
         did: Deed,
     },
     Evict,
-    /// The key holds an entry of another format, which this build takes for nothing.
+    /// The key holds an entry of another format, which this build treats as empty.
     OtherFormat,
     /// More writers than an entry lists.
     Crowd {
@@ -84,7 +84,7 @@ fn ms() -> impl Strategy<Value = u64> {
     prop_oneof![Just(1), Just(7), Just(50), Just(300), 1..2000u64]
 }
 
-/// Small versions that meet each other, and large ones that Lua's numbers cannot tell apart.
+/// Small versions that are often equal, and large ones that Lua's numbers cannot distinguish.
 fn version() -> impl Strategy<Value = u64> {
     const BEYOND_DOUBLES: u64 = 1 << 53;
     prop_oneof![
@@ -346,7 +346,7 @@ impl<'a> Twins<'a> {
             .unwrap();
     }
 
-    /// Makes the entry one of format 2, with its claims and its expiry.
+    /// Makes the entry one of format 2, with its lease or blocks and its expiry.
     fn become_another_format(&mut self) {
         let Some((entry, _)) = self.stored.take() else {
             return;
@@ -361,8 +361,8 @@ impl<'a> Twins<'a> {
         self.cell = None;
     }
 
-    /// Compares what the two hold, byte by byte. An entry of another format, which an operation
-    /// left as it is, is nothing to either.
+    /// Compares what the two hold, byte by byte. An entry of another format that an operation left
+    /// unchanged counts as empty for both.
     fn compare(&self) -> Result<(), TestCaseError> {
         let shown = |bytes: &[u8]| bytes.escape_ascii().to_string();
         let lua = self
@@ -381,8 +381,8 @@ impl<'a> Twins<'a> {
     }
 }
 
-/// Goal: an entry of format 2 counts as nothing: each operation does to it what it does to an empty
-/// key, also if it has claims.
+/// Goal: an entry of format 2 counts as empty: each operation does to it what it does to an empty
+/// key, also if it has a lease or blocks.
 #[test]
 fn an_entry_of_another_format_is_overwritten() {
     let client = redis::Client::open(cached_repo_harness::redis_url()).unwrap();

@@ -70,7 +70,7 @@ fn read(key: &Key, bytes: &Bytes) -> Option<Content<Row>> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Goal: what was written is read back, claims and all.
+    /// Goal: what was written is read back, with its lease or blocks.
     #[test]
     fn an_entry_survives_its_bytes(row in row(), tokens in proptest::collection::vec(any::<u64>(), 0..50), leased: bool) {
         let mut entry = entry(&row);

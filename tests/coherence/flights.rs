@@ -1,4 +1,5 @@
-//! Shared loads: who may join, who gets what, and what a caller that leaves takes with it.
+//! Shared loads: which callers may join, which answer each gets, and what a caller that leaves
+//! ends.
 
 use std::time::Duration;
 
@@ -29,7 +30,7 @@ fn find(
     tokio::spawn(async move { notes.find_by_id(id).await })
 }
 
-/// Waits until this many more reads have missed; they board right after.
+/// Waits until this many more reads have missed; they join a flight right after.
 async fn missed(notes: &note::Repository, count: u64) {
     eventually("the reads have missed", async || {
         (notes.stats().misses >= count).then_some(())
@@ -86,9 +87,9 @@ async fn a_caller_that_comes_after_a_newer_write_does_not_join_the_older_load(wo
     assert_eq!(late.await.unwrap().unwrap().unwrap().text.0, "new");
 }
 
-on_both_tiers!(a_caller_that_missed_before_a_write_and_boarded_after_it_sees_the_write);
+on_both_tiers!(a_caller_that_missed_before_a_write_and_joined_after_it_sees_the_write);
 /// Goal: the same where the late reader has to load too, because the write only invalidated.
-async fn a_caller_that_missed_before_a_write_and_boarded_after_it_sees_the_write(world: World) {
+async fn a_caller_that_missed_before_a_write_and_joined_after_it_sees_the_write(world: World) {
     let text = unique("old");
     let notes = uncached(&world, &text).await;
     let gate = Gate::hold(&text);
@@ -106,9 +107,9 @@ async fn a_caller_that_missed_before_a_write_and_boarded_after_it_sees_the_write
     assert_eq!(notes.find_by_id(1).await.unwrap().unwrap().text.0, "new");
 }
 
-on_both_tiers!(a_leader_that_is_dropped_hands_over);
-/// Goal: the caller that started a load goes away; those who wait get the row, from one SELECT.
-async fn a_leader_that_is_dropped_hands_over(world: World) {
+on_both_tiers!(a_dropped_leader_leaves_the_row_to_its_waiters);
+/// Goal: the caller that started a load goes away; its waiters get the row, from one SELECT.
+async fn a_dropped_leader_leaves_the_row_to_its_waiters(world: World) {
     let text = unique("row");
     let notes = uncached(&world, &text).await;
     let gate = Gate::hold(&text);
@@ -128,11 +129,11 @@ async fn a_leader_that_is_dropped_hands_over(world: World) {
 }
 
 on_both_tiers!(a_panicking_load_wakes_everyone_and_leaves_the_key_usable);
-/// Goal: a load that panics is an error for those who wait, not a hang; and the next one need not
+/// Goal: a load that panics is an error for its waiters, not a hang; and the next load does not
 /// wait for the lease that the panic left.
 async fn a_panicking_load_wakes_everyone_and_leaves_the_key_usable(world: World) {
     world.create_table(note::Entity).await;
-    // Whoever has to wait for a lease, waits long enough to fail the test.
+    // A caller that has to wait for a lease waits long enough to fail the test.
     let db = world
         .db_with(|config| {
             config.lease_ttl = Duration::from_secs(600);
@@ -160,7 +161,7 @@ async fn a_panicking_load_wakes_everyone_and_leaves_the_key_usable(world: World)
 }
 
 on_both_tiers!(an_error_goes_to_everyone_and_is_not_cached);
-/// Goal: a load that fails, fails for all who wait, and the next read tries again at once.
+/// Goal: a load that fails, fails for all its waiters, and the next read tries again at once.
 async fn an_error_goes_to_everyone_and_is_not_cached(world: World) {
     let notes = uncached(&world, "row").await;
     world.raw(r#"ALTER TABLE "note" RENAME TO "away""#).await;
@@ -176,7 +177,7 @@ async fn an_error_goes_to_everyone_and_is_not_cached(world: World) {
 }
 
 on_both_tiers!(a_shared_load_serves_nobody_a_stale_row_who_did_not_ask_for_it);
-/// Goal: whoever started the flights of a key, a passenger that accepts no stale rows gets none.
+/// Goal: a waiter that accepts no stale rows gets none, whichever caller started the flight.
 async fn a_shared_load_serves_nobody_a_stale_row_who_did_not_ask_for_it(world: World) {
     let text = unique("row");
     let notes = uncached(&world, &text).await;

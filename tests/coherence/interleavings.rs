@@ -215,8 +215,8 @@ async fn of_two_savers_behind_a_row_lock_exactly_one_wins() {
 }
 
 on_both_tiers!(a_publisher_that_wakes_after_a_delete_and_a_new_insert_resurrects_nothing);
-/// Goal: save racing delete and re-insert. The save commits, then sleeps before it publishes;
-/// meanwhile the row is deleted and inserted again, which starts at version 1.
+/// Goal: a save races with a delete and a re-insert. The save commits, then sleeps before it
+/// publishes; meanwhile the row is deleted and inserted again, which starts at version 1.
 async fn a_publisher_that_wakes_after_a_delete_and_a_new_insert_resurrects_nothing(world: World) {
     world.create_table(note::Entity).await;
     let db = world.db().await;
@@ -322,8 +322,8 @@ async fn a_publisher_that_wakes_late_does_not_replace_a_newer_row(world: World) 
 }
 
 on_both_tiers!(a_publisher_past_its_deadline_invalidates);
-/// Goal: a publisher that sleeps past its block. Readers have taken over and cached what they
-/// read; its late row ends as an invalidation, and the newest row is found.
+/// Goal: a publisher sleeps past its block. Readers have taken over and cached what they read. Its
+/// late put ends as an invalidation, and readers find the newest row.
 async fn a_publisher_past_its_deadline_invalidates(world: World) {
     world.create_table(note::Entity).await;
     let db = world.db_with(short_block).await;
@@ -440,8 +440,8 @@ async fn a_lease_that_lapses_during_the_load_stores_nothing(world: World) {
 }
 
 on_both_tiers!(a_row_that_expires_during_its_refresh_is_loaded_again);
-/// Goal: expiry during a fill, of the row that is refreshed: nothing is stored on the key it left
-/// empty, and the next read simply loads.
+/// Goal: the row expires while it is refreshed. Nothing is stored on the key, which is empty by
+/// then, and the next read simply loads.
 async fn a_row_that_expires_during_its_refresh_is_loaded_again(world: World) {
     world.create_table(note::Entity).await;
     let db = world.db().await;
@@ -609,8 +609,8 @@ async fn lock_row(world: &World) -> sea_orm::DatabaseTransaction {
 }
 
 on_both_tiers!(a_save_published_after_a_raw_transaction_does_not_hide_what_that_changed);
-/// Goal: a statement of the user's own, inside a transaction that was told of it, leaves the
-/// version as it was; a save of before that is published only afterwards stores nothing.
+/// Goal: the caller's own statement, inside a transaction that invalidates its row, leaves the
+/// version as it was. An earlier save that is published only afterwards stores nothing.
 async fn a_save_published_after_a_raw_transaction_does_not_hide_what_that_changed(world: World) {
     world.create_table(note::Entity).await;
     let db = world.db().await;

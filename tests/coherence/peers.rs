@@ -1,5 +1,5 @@
-//! What went wrong in other caches, once each, so that it does not go wrong here. Each test is
-//! named after the symptom; the library that had it is named in its goal.
+//! Defects of other caches, each tested here once. Each test is named after the symptom; its goal
+//! names the library that had it.
 
 use std::time::Duration;
 
@@ -56,7 +56,7 @@ async fn two_caches_with_equal_keys_do_not_answer_for_each_other(world: World) {
     let other = World::new(Backend::Sqlite, Tier::Memory).await;
     let build = async |world: &World, text: &str| {
         world.create_table(note::Entity).await;
-        // The in-process tier: what they must not share is what is in the process anyway.
+        // The in-process tier: the test is about what two databases might share in one process.
         let db = cached_repo::CachedDb::builder(world.conn.clone())
             .namespace("same")
             .build()
@@ -76,7 +76,7 @@ async fn two_caches_with_equal_keys_do_not_answer_for_each_other(world: World) {
         async move { one.find_by_id(1).await }
     });
     gate.arrived(1).await;
-    // Does not wait for the other cache's load, nor share it.
+    // The second caller neither waits for the other cache's load nor shares it.
     assert_eq!(two.find_by_id(1).await.unwrap().unwrap().text.0, theirs);
     gate.open();
     assert_eq!(held.await.unwrap().unwrap().unwrap().text.0, ours);
@@ -233,7 +233,7 @@ async fn a_reader_between_the_invalidation_and_the_commit_caches_nothing(world: 
         let notes = notes.clone();
         async move { notes.save(row).await }
     });
-    // The writer has announced itself and not published; readers come, and meet the gate too.
+    // The writer has set its block and has not published; the readers stop at the gate too.
     gate.arrived(1).await;
     let reader = tokio::spawn({
         let notes = notes.clone();

@@ -1,6 +1,6 @@
-//! The text of every type of value in a key. Two builds must agree on it: a write in one invalidates
-//! the keys that the other reads. If a line here has to change, every deployed cache needs a new
-//! namespace.
+//! The text of every type of value in a key. Two builds must agree on it: a write in one
+//! invalidates the keys that the other reads. If a line here has to change, every deployed cache
+//! needs a new namespace.
 
 use cached_repo::internals::{KeySpace, spelling_is_exact};
 use sea_orm::sea_query::{

@@ -193,7 +193,8 @@ fn a_fill_under_another_readers_lease_is_refused() {
     assert_eq!(world.fill(3, 1, "row"), Filled::Stored);
 }
 
-/// Goal: catch "fill after the lease lapsed": by then another writer's block may have come and gone.
+/// Goal: catch "fill after the lease lapsed": by then another writer's block may have come and
+/// gone.
 #[test]
 fn a_fill_after_its_lease_lapsed_is_refused() {
     let mut world = World::default();
@@ -326,8 +327,8 @@ fn a_put_past_its_deadline_invalidates() {
     assert_eq!(world.served(), None);
 }
 
-/// Goal: why a delete's floor is v + 1 (see also `interleavings`, which asks the library): an update of version 2 that is published
-/// after the delete of version 2 must not bring it back.
+/// Goal: why a delete's floor is v + 1 (see also `interleavings`, which tests the library): an
+/// update of version 2 that is published after the delete of version 2 must not bring it back.
 #[test]
 fn a_deleted_version_is_below_its_tombstones_floor() {
     let mut world = World::holding(1, "one");
@@ -340,10 +341,10 @@ fn a_deleted_version_is_below_its_tombstones_floor() {
     assert_eq!(world.fill(3, 2, "lagging"), Filled::BelowFloor);
 }
 
-/// Goal: catch "one block slot instead of one per writer": while any write is in flight nothing
-/// is served or stored, whoever else is done.
+/// Goal: catch "one block slot instead of one per writer": while any write is in flight nothing is
+/// served or stored, even if other writes have ended.
 #[test]
-fn each_write_in_flight_keeps_the_key_closed() {
+fn each_write_in_flight_keeps_the_key_blocked() {
     let mut world = World::holding(1, "one");
     world.block(1);
     world.block(2);
@@ -376,8 +377,8 @@ fn a_block_keeps_the_timed_out_blocks_of_others() {
     assert_eq!(world.fill(4, 4, "four"), Filled::Stored);
 }
 
-/// Goal: catch "a timed-out block that keeps its value": what a writer put while another, now
-/// dead, was listed is not served once the other's time is up.
+/// Goal: catch "a timed-out block that keeps its value": writer 1 puts while writer 2, now dead, is
+/// listed. The value is not served once the time of writer 2 is up.
 #[test]
 fn a_value_under_a_timed_out_block_is_dropped() {
     let mut world = World::holding(1, "one");
@@ -404,7 +405,7 @@ fn a_delete_leaves_a_tombstone_and_not_an_absence() {
     assert_eq!(world.served(), None);
 }
 
-/// Goal: a rollback takes only its own block off.
+/// Goal: a rollback removes only its own block.
 #[test]
 fn a_rollback_leaves_the_other_writes_blocks() {
     let mut world = World::holding(1, "one");
@@ -443,10 +444,10 @@ fn an_invalidation_from_outside_voids_the_puts_in_flight() {
     assert_eq!(world.served(), None);
 }
 
-/// Goal: writes without a version overlap one after another, as on a busy index key, and each takes
-/// its own claim away, also one that another has voided.
+/// Goal: writes without a version overlap one after another, as on a busy index key. Each removes
+/// its own block, also one that another write has voided.
 #[test]
-fn writes_that_void_each_other_leave_no_claim_behind() {
+fn writes_that_void_each_other_leave_no_block_behind() {
     let mut world = World::default();
     world.block(0);
     for who in 1..200 {
@@ -457,8 +458,8 @@ fn writes_that_void_each_other_leave_no_claim_behind() {
     assert_eq!(world.lease(1_000), Leased::Granted);
 }
 
-/// Goal: any number of writes is let in, and each protects its row: nothing is served until the last
-/// of them has ended or its time is up. Those that share a slot cannot put.
+/// Goal: a key accepts any number of writes, and each protects its row: nothing is served until the
+/// last of them has ended or its time is up. Writes that share a slot cannot put.
 #[test]
 fn a_crowd_of_writers_shares_slots() {
     let mut world = World::holding(1, "one");
@@ -482,8 +483,8 @@ fn a_crowd_of_writers_shares_slots() {
     assert_eq!(world.fill(100, 3, "three"), Filled::Stored);
 }
 
-/// Goal: writes whose time is up share one slot, and leave room. None of them is forgotten: what is
-/// put beside them is not served, also if one of them says late that it wrote nothing.
+/// Goal: writes whose time is up share one slot and leave room. None of them is forgotten: a value
+/// that is put beside them is not served, also if one of them reports late that it wrote nothing.
 #[test]
 fn lapsed_writers_share_one_slot_until_someone_reads() {
     let mut world = World::holding(1, "one");

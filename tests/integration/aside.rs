@@ -148,8 +148,8 @@ async fn another_row_is_refused_and_the_lease_given_back(world: World) {
 }
 
 everywhere!(a_dropped_lease_is_given_back);
-/// Goal: a caller that gives up blocks nobody: the next lookup gets the lease, long before it
-/// would have lapsed.
+/// Goal: a caller that gives up delays nobody: the next lookup gets the lease, long before it would
+/// have lapsed.
 async fn a_dropped_lease_is_given_back(world: World) {
     let db = world
         .db_with(|config| {
@@ -208,8 +208,8 @@ async fn a_lookup_during_another_load_waits_for_it(world: World) {
 }
 
 everywhere!(a_lookup_past_a_stuck_load_may_not_store);
-/// Goal: once `lease_wait` is over the second caller goes to the database by itself; what it loads
-/// is not stored, because the first one still may.
+/// Goal: once `lease_wait` is over the second caller asks the database itself. The row that it
+/// loads is not stored, because the first caller may still store one.
 async fn a_lookup_past_a_stuck_load_may_not_store(world: World) {
     let db = world
         .db_with(|config| config.lease_wait = Duration::from_millis(20))

@@ -1,4 +1,5 @@
-//! Rows that are missed at the same time are loaded together, and do not share their mishaps.
+//! Rows that are missed at the same time are loaded together; a failure of one does not affect the
+//! others.
 
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use futures_util::future::join_all;
 use sea_orm::{ActiveValue::Set, EntityTrait};
 
 const ROWS: i64 = 100;
-/// What no test should take.
+/// A limit that no test should reach.
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// Goal: a hundred cold rows take a handful of statements, and everyone gets the right one.
@@ -64,7 +65,7 @@ async fn a_database_that_fails_fails_every_reader_and_then_none() {
     assert!(found.iter().all(|row| matches!(row, Ok(Some(_)))));
 }
 
-/// Goal: a row waits for no statement that stalls, although little has gathered beside it.
+/// Goal: a row does not wait for a statement that stalls, although its own batch is small.
 #[tokio::test(flavor = "multi_thread", worker_threads = 8)]
 async fn a_row_does_not_wait_for_a_batch_that_stalls() {
     let prefix = cached_repo_harness::unique("row");
@@ -78,7 +79,7 @@ async fn a_row_does_not_wait_for_a_batch_that_stalls() {
         let notes = notes.clone();
         tokio::spawn(async move { notes.find_by_id(id).await.unwrap().unwrap().id })
     };
-    // As many as may leave at a time: what is asked for besides gathers.
+    // As many statements as may run at a time: further requests wait and form a batch.
     let (mut stalled, mut readers) = (Vec::new(), Vec::new());
     for id in 1..=4 {
         let gate = hold(id);
@@ -88,14 +89,14 @@ async fn a_row_does_not_wait_for_a_batch_that_stalls() {
     }
     let in_batch = hold(10);
     readers.extend((10..20).map(find));
-    // What is asked for is wanted a moment after it was missed.
+    // A request follows a moment after its miss.
     let missed = async {
         while notes.stats().misses < 14 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
     in_time(missed).await;
-    // Two are over: one takes the batch along, which stalls, and the other one ends.
+    // Two statements end: one takes the batch along, which stalls, and the other one ends.
     stalled.truncate(2);
     in_time(in_batch.arrived(1)).await;
     assert_eq!(in_time(find(50)).await.unwrap(), 50);

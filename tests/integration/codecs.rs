@@ -37,7 +37,7 @@ async fn stored(world: &World, id: i64) -> (u8, Bytes) {
 }
 
 #[tokio::test]
-/// Goal: who looks into Redis reads the row, and the keys that a search found.
+/// Goal: a person who looks into Redis can read the row, and the keys that a lookup found.
 async fn rows_in_json_can_be_read_in_redis() {
     let world = World::new(Backend::Sqlite, Tier::Redis).await;
     world.create_table(json::Entity).await;
@@ -239,8 +239,8 @@ macro_rules! comes_back_compressed {
 }
 
 everywhere!(long_rows_are_compressed_and_come_back_as_they_were);
-/// Goal: what is longer than the entity says is compressed, if that pays, and read back; what is
-/// shorter is left alone.
+/// Goal: rows longer than the entity's limit are compressed, if that saves space, and read back;
+/// shorter ones are not compressed.
 async fn long_rows_are_compressed_and_come_back_as_they_were(world: World) {
     world.create_table(plain::Entity).await;
     comes_back_compressed!(world, compressed, [b'M', b'm', b'm']);
@@ -248,8 +248,8 @@ async fn long_rows_are_compressed_and_come_back_as_they_were(world: World) {
 }
 
 #[tokio::test]
-/// Goal: processes that compress and that do not read each other's entries, and take none for
-/// another row: the auditor finds nothing stale.
+/// Goal: a process that compresses and one that does not read each other's entries correctly: the
+/// auditor finds nothing stale.
 async fn compression_can_be_turned_on_and_off_in_a_deploy() {
     let world = World::new(Backend::Sqlite, Tier::Redis).await;
     world.create_table(plain::Entity).await;

@@ -1,5 +1,5 @@
-//! Many readers at once: they share commands to Redis while it answers, and the database's
-//! patience when it does not.
+//! Many readers at once: they share commands to Redis while it answers. When it does not, few of
+//! them ask the database at a time.
 #![expect(
     clippy::unwrap_used,
     reason = "a test whose helper cannot do its part has failed"
@@ -143,8 +143,8 @@ connections! {
 }
 
 connections! {
-    /// Goal: to `MGET` a value of another type is nil. Whoever asks together with others for such
-    /// a key gets its row from the database, and the others theirs from the cache.
+    /// Goal: for a value of another type, `MGET` returns nil. A reader whose key is in that batch
+    /// gets its row from the database, and the others theirs from the cache.
     async fn a_key_of_a_wrong_type_harms_nobody_else() {
         let world = World::new(Backend::Sqlite, Tier::Redis).await;
         notes(&world, 40, "row").await;
@@ -164,7 +164,7 @@ connections! {
 }
 
 connections! {
-    /// Goal: a queue that is full costs a SELECT, and no time-out.
+    /// Goal: a full queue costs a SELECT, and no time-out.
     async fn a_read_that_finds_the_queue_full_asks_the_database_at_once() {
         const ROWS: i64 = 200;
         const QUEUE: usize = 8;
@@ -208,7 +208,7 @@ async fn warm_one(notes: &note::Repository, id: i64) {
 }
 
 connections! {
-    /// Goal: whoever reads when Redis dies gets the row, and promptly.
+    /// Goal: a reader gets the row promptly when Redis dies during its read.
     async fn finds_under_way_when_redis_dies_are_answered_by_the_database() {
         let mut redis = Redis::start().unwrap();
         let world = World::on_redis(Backend::Sqlite, redis.url()).await;
@@ -248,7 +248,7 @@ connections! {
     }
 }
 
-/// A `CachedDb` whose Redis is away, and knows it.
+/// A `CachedDb` that has noticed that its Redis is away.
 async fn without_redis(
     world: &World,
     redis: &mut Redis,
@@ -291,7 +291,7 @@ connections! {
             (db.stats().bypasses - before.bypasses == READERS as u64).then_some(())
         })
         .await;
-        // Everyone else had time to get there too, if nothing kept them.
+        // All other readers had time to start a statement too, if nothing limited them.
         let more = tokio::time::timeout(Duration::from_millis(200), gate.arrived(MAX_LOADS + 1));
         assert!(more.await.is_err(), "more loads than allowed");
         assert_eq!(db.stats().loads - before.loads, MAX_LOADS as u64);
@@ -306,8 +306,9 @@ connections! {
 }
 
 connections! {
-    /// Goal: a load that waits too long for its turn fails, and says of what; a transaction, which
-    /// holds a connection that others may wait for, does not wait at all.
+    /// Goal: a load that waits too long for a permit fails, and its error names the limit. A
+    /// transaction holds a connection that others may wait for, so it does not wait for a permit at
+    /// all.
     async fn a_load_waits_for_its_turn_only_so_long_and_a_transaction_not_at_all() {
         const WAIT: Duration = Duration::from_millis(100);
         let world = World::new(Backend::Sqlite, Tier::Memory).await;
@@ -337,7 +338,7 @@ connections! {
         for (_, source) in held.join_all().await {
             assert_eq!(source.unwrap(), Source::Database);
         }
-        // The permit is back, and nothing was left behind by those who were turned away.
+        // The permit is back, and the refused loads have left nothing behind.
         eventually("the row is cached", async || {
             let row = repository.find_by_id(1).await.unwrap().unwrap();
             (row.source() == Source::Shared).then_some(())

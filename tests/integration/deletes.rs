@@ -38,8 +38,8 @@ async fn a_deleted_row_is_gone_and_its_absence_is_cached(world: World) {
 }
 
 everywhere!(a_stale_delete_conflicts_and_repairs_the_cache);
-/// Goal: whoever deletes a row that someone wrote since is refused with the facts, and reads what
-/// they wrote.
+/// Goal: a delete of a row that someone wrote since is refused with the facts, and the next read
+/// returns what they wrote.
 async fn a_stale_delete_conflicts_and_repairs_the_cache(world: World) {
     world.create_table(counter::Entity).await;
     let counters = counter::Repository::new(&world.db().await);

@@ -66,8 +66,8 @@ async fn an_absence_ends_with_an_insert_whose_key_the_database_makes(world: Worl
 }
 
 everywhere!(no_negative_ttl_no_absence);
-/// Goal: with `negative_ttl` zero every find of nothing asks the database and leaves nothing
-/// behind, so the next one waits for nobody.
+/// Goal: with `negative_ttl` zero every find of a missing row asks the database and leaves nothing
+/// behind, so the next one waits for no lease.
 async fn no_negative_ttl_no_absence(world: World) {
     world.create_table(counter::Entity).await;
     world.create_table(setting::Entity).await;
@@ -295,8 +295,8 @@ async fn a_reader_takes_nothing_staler_than_it_says(world: World) {
 }
 
 everywhere!(a_dear_row_is_refreshed_before_it_lapses);
-/// Goal: with an early refresh eager enough, a row that took time to load is served and loaded
-/// again behind the reader though its TTL is far; with it off, never.
+/// Goal: with an eager enough early refresh, a row that was slow to load is served and loaded again
+/// in the background although its TTL is far; with early refresh off, never.
 async fn a_dear_row_is_refreshed_before_it_lapses(world: World) {
     world.create_table(counter::Entity).await;
     for (id, eager) in [(1, true), (2, false)] {
@@ -333,8 +333,8 @@ async fn a_dear_row_is_refreshed_before_it_lapses(world: World) {
 }
 
 #[tokio::test]
-/// Goal: what the call says wins over the entity, the entity over the `CachedDb`, and that over
-/// the default: looked at in the entries.
+/// Goal: the call's setting wins over the entity's, the entity's over the `CachedDb`'s, and that
+/// over the default. The entries show which.
 async fn the_call_wins_over_the_entity_over_the_config() {
     let world = World::new(Backend::Sqlite, Tier::Redis).await;
     world.create_table(counter::Entity).await;

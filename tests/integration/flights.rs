@@ -1,4 +1,4 @@
-//! Single flight: a stampede is one SELECT, and an error is everyone's and nobody's tomorrow.
+//! Single flight: a stampede is one SELECT. All waiters get an error, and no later reader does.
 
 use std::time::Duration;
 

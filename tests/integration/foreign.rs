@@ -1,4 +1,4 @@
-//! Keys that hold what is not theirs: garbage, other types, cut, copied and altered entries.
+//! Keys that hold foreign values: garbage, other types, cut, copied and altered entries.
 //!
 //! Each is a miss that is counted, never an error and never a wrong row; the load replaces it, and
 //! so does a write.
@@ -10,7 +10,7 @@ use cached_repo_tests::{Backend, Tier, World, entities::verbs::counter};
 use deadpool_redis::redis::{AsyncCommands, aio::MultiplexedConnection};
 use sea_orm::ActiveValue;
 
-/// What is done to the key of row 1, whose entry is whole; row 2 has a newer version.
+/// What is done to the key of row 1, whose entry is intact; row 2 has a newer version.
 type Harm = (&'static str, fn(Vec<u8>, Vec<u8>) -> Held);
 
 /// What a key is made to hold.
@@ -67,7 +67,7 @@ const HARMS: &[Harm] = &[
         own[20] = b'0';
         Text(own)
     }),
-    ("more claims than there are", |mut own, _| {
+    ("more slots than there are", |mut own, _| {
         own[Entry::HEADER_LEN - 2..Entry::HEADER_LEN].copy_from_slice(b"50");
         Text(own)
     }),
@@ -110,7 +110,7 @@ impl Scene {
     async fn new(backend: Backend) -> Self {
         let world = World::new(backend, Tier::Redis).await;
         world.create_table(counter::Entity).await;
-        // So that a floor which foreign bytes made up does not outlast the test.
+        // So that a floor from foreign bytes does not outlast the test.
         let db = world
             .db_with(|config| {
                 config.block_ttl = Duration::from_millis(700);
@@ -302,7 +302,7 @@ async fn a_copied_entry_is_not_the_row() {
                 scene.db.shutdown(Duration::from_secs(10)).await,
                 Drained::All
             );
-            // What the load made of it is none of the next one's business.
+            // The value that the first load left does not matter to the next one.
             for (key, entry) in [(&one, &scene.own), (&two, &scene.other)] {
                 let () = scene.redis.set(key, entry).await.unwrap();
             }

@@ -1,4 +1,4 @@
-//! Keys of every kind, also hostile ones, and what databases call equal.
+//! Keys of every kind, also hostile ones, and keys that databases call equal.
 
 use cached_repo::{Source, WriteError};
 use cached_repo_tests::{
@@ -17,8 +17,8 @@ use sea_orm::{
     prelude::{DateTime, DateTimeWithTimeZone, Decimal, Uuid},
 };
 
-/// Inserts a row per key and then tells them apart, cold, warm, saved and deleted.
-macro_rules! tells_apart {
+/// Inserts a row per key and checks that each key finds its own row: cold, warm, saved and deleted.
+macro_rules! distinguishes {
     ($world:ident, $module:ident, $ids:expr) => {{
         $world.create_table($module::Entity).await;
         let db = $world.db().await;
@@ -71,16 +71,16 @@ macro_rules! tells_apart {
     }};
 }
 
-everywhere!(numbers_newtypes_and_uuids_are_told_apart);
+everywhere!(numbers_newtypes_and_uuids_are_distinguished);
 /// Goal: every whole number, a newtype of one, and a UUID name their own row.
-async fn numbers_newtypes_and_uuids_are_told_apart(world: World) {
-    tells_apart!(world, by_i32, [i32::MIN, -1, 0, 1, 11, i32::MAX]);
-    tells_apart!(world, by_i64, [i64::MIN, -1, 0, 1, 11, i64::MAX]);
-    tells_apart!(world, by_newtype, [1, -1, i64::MAX].map(AccountId));
+async fn numbers_newtypes_and_uuids_are_distinguished(world: World) {
+    distinguishes!(world, by_i32, [i32::MIN, -1, 0, 1, 11, i32::MAX]);
+    distinguishes!(world, by_i64, [i64::MIN, -1, 0, 1, 11, i64::MAX]);
+    distinguishes!(world, by_newtype, [1, -1, i64::MAX].map(AccountId));
     let uuids = [0, 1, u128::MAX].map(Uuid::from_u128);
-    tells_apart!(world, by_uuid, uuids);
+    distinguishes!(world, by_uuid, uuids);
     if world.backend() == DbBackend::MySql {
-        tells_apart!(world, by_u32, [0, 1, u32::MAX]);
+        distinguishes!(world, by_u32, [0, 1, u32::MAX]);
     }
 }
 
@@ -116,7 +116,8 @@ fn hostile(world: &World) -> Vec<String> {
 }
 
 everywhere!(many_unknown_texts_are_one_statement);
-/// Goal: a batch of texts is one statement, also where the database may call texts equal that differ.
+/// Goal: a batch of texts is one statement, also where the database may call texts equal that
+/// differ.
 async fn many_unknown_texts_are_one_statement(world: World) {
     world.create_table(by_text::Entity).await;
     let rows = by_text::Repository::new(&world.db().await);
@@ -135,17 +136,17 @@ async fn many_unknown_texts_are_one_statement(world: World) {
     assert_eq!(world.statements.verbs(), ["SELECT"]);
 }
 
-everywhere!(hostile_texts_are_told_apart);
+everywhere!(hostile_texts_are_distinguished);
 /// Goal: no text forges the key of another, however it is spelt or however long it is.
-async fn hostile_texts_are_told_apart(world: World) {
-    tells_apart!(world, by_text, hostile(&world));
+async fn hostile_texts_are_distinguished(world: World) {
+    distinguishes!(world, by_text, hostile(&world));
     let slugs = ["", "a", "a:b"].map(|text| Slug(text.to_owned()));
-    tells_apart!(world, by_text_newtype, slugs);
+    distinguishes!(world, by_text_newtype, slugs);
 }
 
-everywhere!(composite_keys_are_told_apart);
+everywhere!(composite_keys_are_distinguished);
 /// Goal: the parts of a composite key cannot be shifted into one another.
-async fn composite_keys_are_told_apart(world: World) {
+async fn composite_keys_are_distinguished(world: World) {
     world.create_table(by_three::Entity).await;
     world.create_table(by_two_texts::Entity).await;
     let db = world.db().await;
@@ -312,8 +313,8 @@ async fn spellings_that_sqlite_calls_equal_are_never_stale_without_absences() {
 }
 
 everywhere!(one_moment_in_two_time_zones_is_one_row);
-/// Goal: a key is asked for with one offset and written with another: no absence survives the
-/// insert, and no row the save.
+/// Goal: a key is read with one offset and written with another. No cached absence survives the
+/// insert, and no cached row survives the save.
 async fn one_moment_in_two_time_zones_is_one_row(world: World) {
     if world.backend() == DbBackend::Sqlite {
         return; // SQLite keeps the text, so these are two rows.

@@ -1,4 +1,4 @@
-//! The near cache: hits without anybody else, and what ends them.
+//! The near cache: hits that ask neither Redis nor the database, and what ends them.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use deadpool_redis::redis::{self, AsyncCommands};
 use futures_util::future::BoxFuture;
 use sea_orm::ActiveValue::Set;
 
-/// So long that no test sees its end: what ends a near hit is what the test is about.
+/// Longer than any test: only what a test does ends a near hit.
 fn for_ever(config: &mut Config) {
     config.near_ttl = Duration::from_secs(3600);
 }
@@ -29,7 +29,7 @@ fn new_badge(code: i32, text: &str) -> badge::ActiveModel {
     }
 }
 
-/// Reads until the near cache answers; what it says.
+/// Reads until the near cache answers; returns its text.
 async fn near(badges: &badge::Repository, id: i64) -> String {
     eventually("the near cache answers", async || {
         let row = badges.find_by_id(id).await.unwrap()?;
@@ -60,8 +60,8 @@ async fn a_near_hit_asks_nobody(world: World) {
 }
 
 everywhere!(an_absence_is_known_near_until_the_row_is_inserted);
-/// Goal: a row that the database numbers is found as soon as it is there, whoever knew of its
-/// absence, and whoever inserts it.
+/// Goal: a row whose key the database makes is found at once, whichever process knew of its absence
+/// and whichever inserts it.
 async fn an_absence_is_known_near_until_the_row_is_inserted(world: World) {
     world.create_table(badge::Entity).await;
     let db = world.db_with(for_ever).await;
@@ -190,10 +190,10 @@ async fn what_another_process_does_ends_a_near_hit(world: World) {
     shows("gone").await;
 }
 
-everywhere!(every_find_looks_near_first_unless_told_otherwise);
+everywhere!(only_plain_finds_look_near_first);
 /// Goal: finds by several keys and by a unique column serve rows from the near cache too; a
 /// transaction, `fresh` and `skip_near` do not.
-async fn every_find_looks_near_first_unless_told_otherwise(world: World) {
+async fn only_plain_finds_look_near_first(world: World) {
     world.create_table(badge::Entity).await;
     let db = world.db_with(for_ever).await;
     let badges = badge::Repository::new(&db);
@@ -237,7 +237,8 @@ async fn every_find_looks_near_first_unless_told_otherwise(world: World) {
 }
 
 everywhere!(a_near_entry_ends_with_its_ttl);
-/// Goal: without any word of a change, the near cache serves a row for its TTL and no longer.
+/// Goal: without an announcement of a change, the near cache serves a row for its TTL and no
+/// longer.
 async fn a_near_entry_ends_with_its_ttl(world: World) {
     world.create_table(ticket::Entity).await;
     let tickets = ticket::Repository::new(&world.db().await);
@@ -318,14 +319,14 @@ async fn a_near_cache_keeps_no_more_than_it_is_allowed(world: World) {
     assert!((10..130).contains(&kept), "{kept} rows in 64 entries");
 }
 
-everywhere!(a_fresh_search_ends_what_is_kept_near);
-/// Goal: who has read a row past the cache, however it was found, is not contradicted by the near
-/// cache, although the shared tier has nothing that is wrong.
-async fn a_fresh_search_ends_what_is_kept_near(world: World) {
+everywhere!(a_fresh_lookup_ends_what_is_kept_near);
+/// Goal: after a read past the cache, by whatever lookup, the near cache serves nothing older,
+/// although the shared tier has nothing that is wrong.
+async fn a_fresh_lookup_ends_what_is_kept_near(world: World) {
     world.create_table(badge::Entity).await;
     let badges = badges(&world).await;
     let id = badges.insert(new_badge(1, "old")).await.unwrap().id;
-    let searches: [(&str, AsyncFind); 3] = [
+    let lookups: [(&str, AsyncFind); 3] = [
         ("by code", |badges, _| {
             Box::pin(async move { badges.fresh().find_by_code(1).await })
         }),
@@ -339,7 +340,7 @@ async fn a_fresh_search_ends_what_is_kept_near(world: World) {
             })
         }),
     ];
-    for (how, find) in searches {
+    for (how, find) in lookups {
         near(&badges, id).await;
         world
             .raw(&format!("UPDATE \"badge\" SET \"text\" = '{how}'"))
@@ -373,8 +374,8 @@ async fn near_caches_can_be_turned_off(world: World) {
     assert_eq!(badges.stats().near_hits, 0);
 }
 
-/// Goal: a key that others may not announce changes of is not kept: over a pool alone nobody
-/// listens, so nothing is near and nothing is stale.
+/// Goal: a key whose changes are not announced is not kept near: over a pool alone nobody listens,
+/// so nothing is near and nothing is stale.
 #[tokio::test]
 async fn without_a_subscriber_nothing_is_kept_near() {
     let world = World::new(Backend::Sqlite, Tier::Redis).await;
@@ -418,7 +419,7 @@ async fn a_server_in_the_settings_is_listened_to() {
     .await;
 }
 
-/// Goal: what is not a key, on the channel, can only cost hits.
+/// Goal: a message on the channel that is not a key can only cost hits.
 #[tokio::test]
 async fn noise_on_the_channel_is_taken_for_any_change() {
     let world = World::new(Backend::Sqlite, Tier::Redis).await;

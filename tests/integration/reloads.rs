@@ -29,8 +29,8 @@ async fn create(world: &World) {
             "CREATE TRIGGER on_update AFTER UPDATE OF net ON invoice BEGIN
              UPDATE invoice SET changes = changes + 1 WHERE id = NEW.id; END",
         ],
-        // A trigger of MariaDB's cannot touch the table it belongs to, but BEFORE the write it
-        // can change the row.
+        // A trigger of MariaDB cannot write to the table it belongs to, but before the write it can
+        // change the row.
         _ => &[
             "CREATE TABLE invoice (id bigint AUTO_INCREMENT PRIMARY KEY, net bigint NOT NULL,
              changes bigint NOT NULL DEFAULT 0,
@@ -95,7 +95,7 @@ async fn what_the_database_makes_of_a_row_is_returned_and_cached(world: World) {
         (12, Some(24), 3, 3)
     );
     check(&world, &invoices, &updated).await;
-    // A conflict and a missing row are still told apart.
+    // A conflict and a missing row are still different errors.
     let stale = invoices.save(saved.into_model()).await.unwrap_err();
     assert!(
         matches!(
@@ -127,8 +127,8 @@ async fn check(world: &World, invoices: &invoice::Repository, row: &invoice::Mod
 }
 
 everywhere!(the_triggers_are_real);
-/// Goal: without the option, RETURNING shows the row from before an AFTER trigger: what the test
-/// above passes for is not given anyway. A generated column is right even so.
+/// Goal: without the option, RETURNING shows the row from before an AFTER trigger. So the test
+/// above does not pass by itself. A generated column is right even so.
 async fn the_triggers_are_real(world: World) {
     create(&world).await;
     let invoices = hasty::Repository::new(&world.db().await);

@@ -1,5 +1,4 @@
-//! Telling the cache of what was written past it: `refresh`, `fresh`, `invalidate`,
-//! `invalidate_all`.
+//! Repairs after writes past the cache: `refresh`, `fresh`, `invalidate`, `invalidate_all`.
 
 use std::time::Duration;
 
@@ -349,24 +348,24 @@ async fn an_invalidation_reaches_other_processes(world: World) {
     }
 }
 
-/// Goal: what this process owes the cache does not keep a fresh read from repairing it for others:
-/// the invalidation that is owed may have reached the cache before the raw change.
+/// Goal: a queued invalidation of this process does not keep a fresh read from repairing the cache
+/// for others: the tier may have received that invalidation before the raw change.
 #[tokio::test]
-async fn a_fresh_read_repairs_a_row_that_is_owed_an_invalidation() {
+async fn a_fresh_read_repairs_a_row_with_a_queued_invalidation() {
     let redis = Redis::start().unwrap();
     let world = World::on_redis(Backend::Sqlite, redis.url()).await;
     world.create_table(counter::Entity).await;
-    let owing = counter::Repository::new(&world.db().await);
+    let ours = counter::Repository::new(&world.db().await);
     let other = counter::Repository::new(&world.db().await);
-    insert(&owing, 1, 10).await;
-    // Everything works but the scan, so the whole entity is owed an invalidation from now on.
+    insert(&ours, 1, 10).await;
+    // Everything works but the scan, so an invalidation of the whole entity is queued from now on.
     let forbid = ["ACL", "SETUSER", "default", "-scan"];
     deadpool_redis::redis::cmd(forbid[0])
         .arg(&forbid[1..])
         .query_async::<()>(&mut world.redis().await)
         .await
         .unwrap();
-    owing.invalidate_all().await.unwrap_err();
+    ours.invalidate_all().await.unwrap_err();
 
     for (value, by_aside) in [(11, false), (12, true)] {
         assert_eq!(find(&other, 1).await, Some((value - 1, Source::Shared)));
@@ -374,17 +373,17 @@ async fn a_fresh_read_repairs_a_row_that_is_owed_an_invalidation() {
             .raw(&format!("UPDATE counter SET value = {value}"))
             .await;
         if by_aside {
-            let LookedUp::Miss(lease) = owing.fresh().cache().lookup(1).await else {
+            let LookedUp::Miss(lease) = ours.fresh().cache().lookup(1).await else {
                 panic!("a fresh lookup is never a hit");
             };
             let row = counter::Entity::find_by_id(1).one(&world.conn).await;
             lease.fill(row.unwrap().unwrap()).await.unwrap();
         } else {
-            assert_eq!(owing.refresh(1).await.unwrap().unwrap().value, value);
+            assert_eq!(ours.refresh(1).await.unwrap().unwrap().value, value);
         }
         assert_eq!(find(&other, 1).await, Some((value, Source::Shared)));
     }
-    // By itself it still reads past the cache.
-    let own = find(&owing, 1).await;
+    // For itself the process still reads past the cache.
+    let own = find(&ours, 1).await;
     assert_eq!(own, Some((12, Source::Database)));
 }

@@ -109,7 +109,7 @@ async fn an_update_without_a_version_or_a_key_is_refused_before_any_sql(world: W
 }
 
 everywhere!(a_write_of_a_missing_row_is_not_found_and_no_conflict);
-/// Goal: whoever writes a row that is gone hears so, versioned or not, and the cache forgets it.
+/// Goal: a write of a row that is gone is `NotFound`, versioned or not, and the cache forgets it.
 async fn a_write_of_a_missing_row_is_not_found_and_no_conflict(world: World) {
     world.create_table(counter::Entity).await;
     world.create_table(setting::Entity).await;
@@ -303,8 +303,8 @@ async fn a_caller_that_goes_away_leaves_a_finished_write_behind(world: World) {
     }
 }
 
-/// Goal: any number of writes may be in flight on one row: one wins, the others conflict, and none is
-/// refused for their number. Afterwards the row is cached again.
+/// Goal: any number of writes may be in flight on one row: one wins, the others conflict, and none
+/// is refused because of their number. Afterwards the row is cached again.
 #[tokio::test]
 async fn a_crowd_of_writers_is_let_in() {
     use cached_repo::Source;

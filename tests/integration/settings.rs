@@ -251,7 +251,7 @@ async fn what_makes_no_sense_is_refused_by_name() {
 }
 
 #[tokio::test]
-/// Goal: the ends of what is allowed are allowed, and a database with them works.
+/// Goal: the limits of each setting's range are allowed, and a database with them works.
 async fn what_just_makes_sense_works() {
     let world = World::new(Backend::Sqlite, Tier::Redis).await;
     world.create_table(counter::Entity).await;

@@ -230,7 +230,7 @@ async fn two_shapes_of_a_table_never_read_each_others_entries() {
         ];
         // The first entry was the old struct's own.
         assert_eq!(seen, [4, 5, 5]);
-        // Whoever misses replaces the entry with one of its own shape.
+        // A reader that misses replaces the entry with one of its own shape.
         let stored = new.find_by_id(1).await.unwrap().unwrap();
         assert_eq!(stored.source(), Source::Database);
         let warm = new.find_by_id(1).await.unwrap().unwrap();

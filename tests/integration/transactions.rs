@@ -1,4 +1,4 @@
-//! Transactions: the cache learns of what committed, all of it and nothing else.
+//! Transactions: all that committed is published, and nothing else.
 
 use cached_repo::{CommitError, OnCacheFailure, Source, TransactionError, WriteError};
 use cached_repo_harness::Redis;
@@ -88,7 +88,8 @@ async fn a_commit_is_published_as_a_whole(world: World) {
 }
 
 everywhere!(a_rollback_leaves_no_trace);
-/// Goal: what is rolled back was never there, and the cache goes on serving without a miss.
+/// Goal: nothing of a rolled-back transaction is visible, and the cache continues to serve without
+/// a miss.
 async fn a_rollback_leaves_no_trace(world: World) {
     world.create_table(user::Entity).await;
     let db = world.db().await;
@@ -102,7 +103,7 @@ async fn a_rollback_leaves_no_trace(world: World) {
             users
                 .update_with(ada.id, |ada| ada.name = Set("Eve".into()))
                 .await?;
-            // A duplicate: the whole transaction goes.
+            // A duplicate: the whole transaction is rolled back.
             users.insert(named("ada")).await?;
             Ok(())
         })
@@ -169,8 +170,8 @@ async fn reads_inside_see_own_writes_and_leave_the_cache_alone(world: World) {
 }
 
 everywhere!(a_savepoint_that_is_rolled_back_is_not_published);
-/// Goal: a nested transaction that fails takes its writes with it; one that holds is published with
-/// the outer one.
+/// Goal: a nested transaction that fails is rolled back with its writes; one that succeeds is
+/// published with the outer one.
 async fn a_savepoint_that_is_rolled_back_is_not_published(world: World) {
     world.create_table(user::Entity).await;
     let db = world.db().await;
@@ -230,10 +231,10 @@ async fn a_savepoint_that_is_rolled_back_is_not_published(world: World) {
     );
 }
 
-everywhere!(raw_statements_are_told_by_hand);
+everywhere!(raw_statements_are_invalidated_explicitly);
 /// Goal: what raw SQL changes inside a transaction is invalidated with its commit, row by row or as
 /// a whole.
-async fn raw_statements_are_told_by_hand(world: World) {
+async fn raw_statements_are_invalidated_explicitly(world: World) {
     world.create_table(user::Entity).await;
     let db = world.db().await;
     let users = user::Repository::new(&db);
@@ -273,7 +274,7 @@ async fn raw_statements_are_told_by_hand(world: World) {
 }
 
 everywhere!(a_row_that_lived_twice_in_a_transaction_is_read_as_it_ended);
-/// Goal: deleted and inserted again, or inserted and deleted again, in one transaction.
+/// Goal: a row is deleted and inserted again, or inserted and deleted again, in one transaction.
 async fn a_row_that_lived_twice_in_a_transaction_is_read_as_it_ended(world: World) {
     world.create_table(user::Entity).await;
     let db = world.db().await;
@@ -327,7 +328,8 @@ async fn a_repository_does_not_outlive_its_transaction(world: World) {
         "{error}"
     );
     for _ in 0..20 {
-        // More than the pool has connections: an abandoned one would be missing in the end.
+        // More transactions than the pool has connections: an abandoned connection would be missing
+        // in the end.
         let tx = db.begin().await.unwrap();
         let kept = users.on(&tx);
         drop(tx);
@@ -391,7 +393,8 @@ async fn a_commit_sends_two_commands_per_key() {
     );
 }
 
-/// Goal: without Redis, `refuse` rolls back and says why; `proceed` commits and remembers.
+/// Goal: without Redis, `refuse` rolls back and says why; `proceed` commits and queues the
+/// invalidations.
 #[tokio::test]
 async fn a_commit_without_redis_follows_the_policy() {
     let mut redis = Redis::start().unwrap();
@@ -479,8 +482,8 @@ async fn a_refused_commit_serves_nothing_stale() {
     assert_eq!(*users.find_by_id(ada.id).await.unwrap().unwrap(), ada);
 }
 
-/// Goal: PostgreSQL answers the COMMIT of a failed transaction with "done" and rolls back; nothing
-/// of it reaches the cache, and the caller is told.
+/// Goal: PostgreSQL answers the COMMIT of a failed transaction with "done" and rolls back. Nothing
+/// of it reaches the cache, and the caller gets an error.
 #[tokio::test]
 async fn a_swallowed_error_does_not_publish_what_was_rolled_back() {
     let world = World::new(Backend::Postgres, Tier::Redis).await;
@@ -659,8 +662,8 @@ async fn statements_go_to_the_open_savepoint_or_nowhere(world: World) {
     );
 }
 
-/// Goal: a write that was given up inside a transaction may have happened, so the transaction
-/// cannot commit any more, and nothing stale is served.
+/// Goal: a write that was dropped inside a transaction may have happened, so the transaction cannot
+/// commit any more, and nothing stale is served.
 #[tokio::test]
 async fn a_write_that_was_given_up_takes_its_transaction_with_it() {
     let world = World::new(Backend::Postgres, Tier::Redis).await;

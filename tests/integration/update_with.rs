@@ -94,8 +94,8 @@ async fn setting_nothing_writes_nothing(world: World) {
 }
 
 everywhere!(a_stale_cache_costs_one_retry);
-/// Goal: when the cache is behind because someone wrote past the library, the first attempt
-/// conflicts, repairs the cache, and the second succeeds on what they wrote.
+/// Goal: the cache is behind because someone wrote past the library. The first attempt conflicts
+/// and repairs the cache, and the second succeeds on what they wrote.
 async fn a_stale_cache_costs_one_retry(world: World) {
     world.create_table(counter::Entity).await;
     let counters = counter::Repository::new(&world.db().await);

@@ -1,4 +1,4 @@
-//! A database per test, and a list of the statements it was sent.
+//! A database per test, and a list of the statements that it received.
 
 use std::{
     sync::{Arc, Mutex},
@@ -25,13 +25,13 @@ pub enum Backend {
 pub struct Statements(Arc<Mutex<Vec<String>>>);
 
 impl Statements {
-    /// Takes the list, which starts again empty.
+    /// Takes the list; it starts again empty.
     #[must_use]
     pub fn take(&self) -> Vec<String> {
         std::mem::take(&mut *self.0.lock().unwrap())
     }
 
-    /// The first word of each statement, and starts again.
+    /// Takes the first word of each statement; the list starts again empty.
     #[must_use]
     pub fn verbs(&self) -> Vec<String> {
         let verb = |sql: String| sql.split_whitespace().next().unwrap_or_default().to_owned();

@@ -1,7 +1,7 @@
 //! An entity whose rows can be held up, or made to panic, between the database and the library.
 //!
-//! [`Gate`] stops whoever decodes a row with a given text: a reader between its SELECT and its
-//! fill, a writer between its commit and its publication. Needs a multi-thread runtime, because
+//! [`Gate`] stops every task that decodes a row with a given text: a reader between its SELECT and
+//! its fill, a writer between its commit and its publish. Needs a multi-thread runtime, because
 //! rows are decoded synchronously.
 #![expect(missing_docs, reason = "SeaORM's derives write undocumented items")]
 
@@ -94,7 +94,8 @@ pub mod leaf {
     impl ActiveModelBehavior for ActiveModel {}
 }
 
-/// A text that meets its gate when the database hands it over; the cache hands it over freely.
+/// A text that stops at its gate when it comes from the database, and never when it comes from the
+/// cache.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Text(pub String);
 
@@ -115,7 +116,7 @@ struct Hold {
 
 static MEETINGS: LazyLock<Mutex<HashMap<String, Meeting>>> = LazyLock::new(Mutex::default);
 
-/// Holds up everyone who decodes a row with its text, until it is opened or dropped.
+/// Stops every task that decodes a row with its text, until it is opened or dropped.
 #[derive(Debug)]
 pub struct Gate {
     text: String,
@@ -123,7 +124,7 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// Holds up rows with this text, which must be the test's own.
+    /// Stops rows with this text, which no other test may use.
     pub fn hold(text: &str) -> Self {
         let hold = Arc::new(Hold {
             arrived: watch::Sender::new(0),
@@ -136,13 +137,13 @@ impl Gate {
         Self { text, hold }
     }
 
-    /// Waits until this many have come.
+    /// Waits until this many tasks have stopped at the gate.
     pub async fn arrived(&self, count: usize) {
         let mut arrived = self.hold.arrived.subscribe();
         arrived.wait_for(|came| *came >= count).await.unwrap();
     }
 
-    /// Lets everyone through, now and later.
+    /// Lets all tasks through, now and later.
     pub fn open(&self) {
         *self.hold.open.lock().unwrap() = true;
         self.hold.opened.notify_all();
@@ -156,14 +157,14 @@ impl Drop for Gate {
     }
 }
 
-/// Makes everyone panic who decodes a row with its text, until it is dropped.
+/// Makes every task panic that decodes a row with its text, until it is dropped.
 #[derive(Debug)]
 pub struct Mine {
     text: String,
 }
 
 impl Mine {
-    /// Lays it.
+    /// Starts the panics.
     pub fn lay(text: &str) -> Self {
         let text = text.to_owned();
         MEETINGS
@@ -180,14 +181,14 @@ impl Drop for Mine {
     }
 }
 
-/// Makes everyone fail to decode a row with its text, until it is dropped.
+/// Makes every task fail that decodes a row with its text, until it is dropped.
 #[derive(Debug)]
 pub struct Blot {
     text: String,
 }
 
 impl Blot {
-    /// Makes it.
+    /// Starts the failures.
     pub fn make(text: &str) -> Self {
         let text = text.to_owned();
         MEETINGS.lock().unwrap().insert(text.clone(), Meeting::Fail);

@@ -21,7 +21,7 @@ pub enum Tier {
 pub struct World {
     /// The database, past the cache.
     pub conn: DatabaseConnection,
-    /// What it was sent, through the cache or past it.
+    /// The statements that it received, through the cache or past it.
     pub statements: Statements,
     /// What the test's keys start with.
     pub namespace: String,
@@ -117,7 +117,7 @@ impl World {
         let _ = self.statements.take();
     }
 
-    /// Waits until this many statements wait for a lock. Only PostgreSQL tells.
+    /// Waits until this many statements wait for a lock. Only PostgreSQL can report it.
     pub async fn lock_waiters(&self, count: i64) {
         let sql = "SELECT count(*) AS n FROM pg_stat_activity \
                    WHERE datname = current_database() AND wait_event_type = 'Lock'";
@@ -158,7 +158,7 @@ impl World {
 /// A pool over a Redis server.
 ///
 /// # Panics
-/// When the URL is none.
+/// When the URL is not valid.
 #[must_use]
 pub fn redis_pool(url: &str) -> deadpool_redis::Pool {
     deadpool_redis::Config::from_url(url)

@@ -91,7 +91,8 @@ pub struct Contest {
 }
 
 impl Contest {
-    /// `<case>_vs_<peer>`: ours divided by the peer's; and what each measured, `<case>_<contender>`.
+    /// `<case>_vs_<peer>`: ours divided by the peer's; and what each measured,
+    /// `<case>_<contender>`.
     ///
     /// # Panics
     /// Without contenders, or without samples.

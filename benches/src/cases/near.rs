@@ -30,8 +30,8 @@ use crate::{
 
 city_entity!(near_city, #[cached(name = "near_city", near(capacity = 150_000, ttl = "10m"))]);
 
-/// The first argument of a process whose memory is measured; who keeps the rows and the URLs of the
-/// servers follow.
+/// The first argument of a process whose memory is measured; the name of the cache that keeps the
+/// rows and the URLs of the servers follow.
 pub(crate) const HOARD: &str = "--hoard";
 
 pub(super) const HIT: &str = "near_hit";

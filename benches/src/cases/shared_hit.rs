@@ -15,7 +15,7 @@ use crate::{
 
 const TASKS: [usize; 4] = [1, 64, 256, 1024];
 const WINDOW: Duration = Duration::from_millis(300);
-/// Who warms a cache.
+/// Tasks that warm a cache.
 const WARMERS: usize = 64;
 
 pub(super) fn cases() -> Vec<Case> {

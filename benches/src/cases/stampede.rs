@@ -1,9 +1,9 @@
 //! One cold row that 1,000 tasks in 4 processes want at the same moment: how many SELECTs that
 //! costs, by PostgreSQL's count, and when the last of them has the row.
 //!
-//! The processes are this program again, with [`CHILD`] as its first argument. They open everyone's
-//! caches once, say `ready`, and then are told, a line at a time, who reads which row at what
-//! moment.
+//! The processes are this program again, with [`CHILD`] as its first argument. They open the caches
+//! of all peers once, print `ready`, and then receive orders, a line each: who reads which row at
+//! what moment.
 
 use std::{
     process::Stdio,

@@ -24,7 +24,7 @@ use crate::stage::Database;
 /// How long a row is kept; longer than any run.
 const TTL: Duration = Duration::from_secs(3600);
 
-/// A row's key, as who writes it by hand spells it.
+/// A row's key, as a team that writes the cache by hand spells it.
 fn key(id: i64) -> String {
     format!("city:{id}")
 }

@@ -50,7 +50,7 @@ impl Contender for Ours {
         let change = |city: &mut city::ActiveModel| city.population = Set(population);
         match self.cities.update_with(id, change).await {
             Ok(_) => Ok(()),
-            // Of too many who want this row; the caller is told, and may try again.
+            // Too many tasks want this row; the caller gets the conflict, and may try again.
             Err(WriteError::VersionConflict { .. }) => {
                 self.given_up.fetch_add(1, Ordering::Relaxed);
                 Ok(())

@@ -1,5 +1,5 @@
-//! A bare quick_cache: what a row in the process costs at the least. No expiry, and nobody tells it
-//! of writes.
+//! A bare quick_cache: the least that a row in the process costs. No expiry, and no invalidation
+//! after writes.
 
 use std::sync::Arc;
 

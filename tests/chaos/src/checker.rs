@@ -1,8 +1,8 @@
-//! Decides whether what a round's processes saw is what the library promises.
+//! Decides whether the reads and writes of a round's processes keep the library's promises.
 //!
 //! The evidence: every operation with its start, end and outcome; every state a row was ever
-//! committed in, in the order of its commits (see [`crate::database`]); when the cache was made to
-//! forget; and the rows as they ended. States of a row are named by their place in that order.
+//! committed in, in the order of its commits (see [`crate::database`]); when a fault removed keys
+//! from the cache; and the rows at the end. States of a row are numbered in that order.
 //!
 //! # The rules
 //! 1. *Only committed states are read* ([`reads`]): a value in the audit, as the last of its
@@ -12,56 +12,60 @@
 //!    `n` or newer. This is "no read older than an acknowledged write", "reads never go backwards"
 //!    and "no deleted row comes back" in one; a violation is reported under the first of these
 //!    names that fits.
-//!    A search returns rows that match, which is rule 2 for each of them; and a row that it does not
-//!    return was, at some moment between the newest state known when it began and its end, in a
-//!    state that does not match.
-//! 3. *A process sees its own writes*: the same, for what it was told itself; see below.
+//!    A lookup returns rows that match, which is rule 2 for each of them. For a row that it does
+//!    not return, there is a state that does not match at some moment between the newest state
+//!    known when it began and its end.
+//! 3. *A process sees its own writes*: the same, for states that were acknowledged to it; see
+//!    below.
 //! 4. *No lost update, no two winners of one version* ([`writes`]): within one life of a row every
 //!    version follows its predecessor, and a checked write follows the state it was based on.
-//! 5. *An outcome is what was said*: what was acknowledged is committed, what was refused or rolled
-//!    back is not, and of a transaction all or nothing is.
+//! 5. *An outcome is true*: an acknowledged write is committed, a refused or rolled-back one is
+//!    not, and of a transaction all or nothing is.
 //! 6. *A transaction sees its own writes.*
 //! 7. *After quiet, cache and database are equal*, and the cache serves every row again.
 //! 8. *Nobody panics or hangs.*
 //!
 //! # What is excused from rule 2, and for how long
-//! A write is *protected* if its block stood from before its commit until the cache was told of it
-//! or until after its commit became visible; only then does the library claim anything about it.
+//! A write is *protected* if its block stood from before its commit until its publish arrived or
+//! until after its commit became visible; only then does the library promise anything about it.
 //! [`exposure`] says which committed writes were not, from the history alone and for each write by
 //! itself:
 //! - *unblocked*: its process proceeds without the cache, and the cache failed it during the
 //!   operation (or it was killed in it);
 //! - *forgotten*: the cache lost the key between the block and the commit;
 //! - *late*: it was committed after its block may have lapsed;
-//! - *bypassing*: it went past the library, which was told afterwards.
+//! - *bypassing*: it went past the library, and was invalidated afterwards.
 //!
-//! The exposure of such a write begins with its operation and ends when the cache was told: with
-//! the acknowledgement; if something was owed then, when its process owed nothing any more; and in
-//! any case when every row that could have been cached before the commit has lapsed
-//! ([`BOUND`](crate::settings::BOUND)). A read that returns state `i` although `n` is known is
-//! excused only if *every* write in `i + 1 ..= n` is exposed at the time of the read: any protected
-//! write among them would have taken the old row away. So one protected write ends all excuses
-//! before it.
+//! The exposure of such a write begins with its operation. It ends when the cache has received the
+//! invalidation: with the acknowledgement, or, if an invalidation was queued then, when the queue
+//! of its process was empty. In any case it ends when every row that could have been cached before
+//! the commit has lapsed ([`BOUND`](crate::settings::BOUND)). A read that returns state `i`
+//! although `n` is known is excused only if *every* write in `i + 1 ..= n` is exposed at the time
+//! of the read: any protected write among them would have removed the old row. So one protected
+//! write ends all excuses before it.
 //!
 //! Excused reads are counted as stale, with the time since the oldest write they missed was known,
-//! and that time is checked against the bound. Nothing excuses rule 3 (what a process was told, it
-//! never unsees, except what went past the library and could not be repaired), nor any other rule.
+//! and that time is checked against the bound. Nothing excuses rule 3 (a process always sees a
+//! state that was acknowledged to it, except a write past the library that could not be repaired),
+//! nor any other rule.
 //!
 //! # The rules for near reads
 //! A read that a near cache may have answered (a row says whether it has; an absence does not) is
-//! under these rules instead of rule 2. One whose row is from behind the near cache, and every other
-//! read, is under the rules above.
+//! under these rules instead of rule 2. One whose row is from behind the near cache, and every
+//! other read, is under the rules above.
 //! - *Only committed states are read*: rule 1.
 //! - *A process sees its own writes*: rule 3, as strictly.
-//! - *A write is seen [`NEAR_BOUND`](crate::settings::NEAR_BOUND) after it was announced*, whether
-//!   anybody knows of it or not, each write that the read missed by itself. A protected one was
-//!   announced before its commit, an exposed one before its exposure ended: so a read that begins
-//!   later than that time after the commit, or after the end of the exposure, is a violation. Nothing
-//!   that is kept near outlives its entry in the shared tier, so the bound of all excuses holds too.
+//! - *A write is seen [`NEAR_BOUND`](crate::settings::NEAR_BOUND) after it was announced*, also if
+//!   no process knows of it; this is checked for each write that the read missed. A protected one
+//!   was announced before its commit, an exposed one before its exposure ended. So a read that
+//!   begins later than that time after the commit, or after the end of the exposure, is a
+//!   violation. No near row outlives its entry in the shared tier, so the bound of all excuses
+//!   holds too.
 //!
-//! Near reads may go backwards; but a row that one returns is known to all others from then on, because
-//! it was in the shared tier. An absence may be that of an earlier time, and makes nothing known. Those that miss what is known and not exposed when they begin are counted
-//! by themselves, with the time since the commit or the end of the exposure.
+//! Near reads may go backwards; but a row that one returns is known to all others from then on,
+//! because it was in the shared tier. An absence may be an earlier one, and makes nothing known.
+//! Near reads that miss a state that is known and not exposed when they begin are counted
+//! separately, with the time since the commit or the end of the exposure.
 
 mod exposure;
 mod operations;
@@ -148,11 +152,11 @@ pub(crate) struct Violation {
 pub(crate) struct NearFindings {
     pub(crate) reads: u64,
     pub(crate) hits: u64,
-    /// Absences, which do not say where they are from.
+    /// Absences, which do not show their source.
     pub(crate) absences: u64,
     /// Hits and absences that a read past the near cache would not have been excused for.
     pub(crate) stale: u64,
-    /// Since the commit, or since the cache was told of it if that did not protect it.
+    /// Since the commit, or, if that was not protected, since the cache received the invalidation.
     pub(crate) stale_max: Duration,
 }
 

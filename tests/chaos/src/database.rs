@@ -1,10 +1,10 @@
 //! The tables, and the audit of every state their rows were ever committed in.
 //!
-//! A trigger writes each change of a row into `audit`, in the same transaction: what is there was
-//! committed, and only that. `seq` orders the states of one row as they were committed: an AFTER
-//! trigger draws it while its transaction holds the row's lock (an INSERT: after the unique index
-//! has let it in), which it keeps until its end; whoever changes the row next draws later. Of two
-//! rows it says nothing.
+//! A trigger writes each change of a row into `audit`, in the same transaction: the audit has all
+//! committed changes, and only those. `seq` orders the states of one row as they were committed: an
+//! AFTER trigger draws it while its transaction holds the row's lock (an INSERT: after the unique
+//! index has let it in), and the transaction keeps the lock until its end; the next transaction
+//! that changes the row draws later. It does not order the states of two rows.
 //!
 //! `pg_xact_commit_timestamp` says when: the wall clock just before the commit became visible.
 

@@ -1,7 +1,7 @@
-//! The rows that everybody fights over, and what the verbs need to know of them.
+//! The rows that all workers use, and what the verbs need to know of them.
 //!
-//! Every state of a row has a value of its own, so that what a reader saw names one commit. Its last
-//! digit is the team, an indexed column: what is known of a state says by what it is found.
+//! Every state of a row has a value of its own, so that a reader's value names one commit. Its last
+//! digit is the team, an indexed column: the value of a state says under which team it is found.
 
 use std::future::Future;
 
@@ -114,7 +114,7 @@ pub(crate) struct Seen {
     pub(crate) value: String,
 }
 
-/// What a search is for.
+/// The value of a lookup.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Sought {
     Team(i64),
@@ -140,7 +140,7 @@ pub(crate) fn team_of(value: &str) -> i64 {
     i64::from(digit.wrapping_sub(b'0')) % TEAMS
 }
 
-/// For reads that make the full claim.
+/// For reads with the full promise.
 pub(crate) fn skip_near() -> ReadOptions {
     ReadOptions::new().skip_near()
 }
@@ -178,7 +178,7 @@ pub(crate) trait Subject:
         value: &str,
     ) -> impl Future<Output = Result<Option<Cached<Self>>, ReadError>> + Send;
 
-    /// Gives a row another value whatever it has; `based_on` learns what each attempt read.
+    /// Gives a row another value, whatever it has; `based_on` receives what each attempt read.
     fn update_with(
         repository: &Repository<Self>,
         id: i64,
@@ -303,7 +303,7 @@ impl Subject for note::Model {
         }
     }
 
-    /// The library has no `update_with` for rows without a version; this is what its users write.
+    /// The library has no `update_with` for rows without a version; this is how its users write it.
     async fn update_with(
         repository: &Repository<Self>,
         id: i64,

@@ -3,7 +3,7 @@
 //! Invariants:
 //! - A line is one `write` to a file opened for appending, so it survives a `kill -9`, and lines of
 //!   several tasks do not mix. Only the last line of a killed worker may be cut short.
-//! - What an operation tries is written before its statement is sent; what it saw, after.
+//! - An attempt is written before its statement is sent, and what it saw is written after.
 
 use std::{
     fs::{File, OpenOptions},
@@ -29,7 +29,7 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Reads every row when all is over.
+    /// Reads every row after the faults are over.
     pub(crate) const VERIFIER: Self = Self {
         worker: usize::MAX,
         life: 1,
@@ -65,7 +65,7 @@ pub(crate) struct OpId(pub(crate) u64);
 pub(crate) enum Record {
     /// A row, or its absence, was read from outside any transaction that had changed it.
     Read(Read),
-    /// A search did not return a row: it had another state then, or none.
+    /// A lookup did not return a row: it had another state then, or none.
     NotFound(NotFound),
     /// A transaction read a row that it had changed itself.
     OwnRead {
@@ -81,8 +81,8 @@ pub(crate) enum Record {
         at: Moment,
         verb: String,
         trouble: u64,
-        /// What it may do to other processes before it is acknowledged.
-        told: Told,
+        /// When the cache is invalidated for this write.
+        invalidated: Invalidated,
     },
     /// It is about to send a statement that changes a row.
     Try {
@@ -90,7 +90,7 @@ pub(crate) enum Record {
         at: Moment,
         key: Key,
         change: Change,
-        /// The state it takes the row to have, if it checks.
+        /// The state that it expects the row to have, if it checks.
         base: Option<Seen>,
     },
     /// The base of an attempt (by its place in the operation) became known.
@@ -109,11 +109,11 @@ pub(crate) enum Record {
         at: Moment,
         outcome: Outcome,
         trouble: u64,
-        /// How many invalidations its process owed then.
+        /// How many invalidations its process had queued then.
         pending: usize,
         why: String,
     },
-    /// The process owes no invalidation any more.
+    /// The process has no queued invalidation any more.
     Drained { at: Moment },
     /// A task panicked.
     Panic { at: Moment, what: String },
@@ -129,7 +129,7 @@ pub(crate) struct Read {
     pub(crate) from: Moment,
     pub(crate) to: Moment,
     pub(crate) saw: Option<Seen>,
-    /// Whether the cache gave it; absences are not told apart.
+    /// Whether the cache answered; absences do not show their source.
     pub(crate) cached: bool,
     pub(crate) near: Near,
 }
@@ -154,7 +154,7 @@ impl Near {
     }
 }
 
-/// A row that a search did not return.
+/// A row that a lookup did not return.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct NotFound {
     pub(crate) sought: Sought,
@@ -172,9 +172,9 @@ pub(crate) enum Change {
     Delete,
 }
 
-/// When the cache learns of a write.
+/// When the cache is invalidated for a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Told {
+pub(crate) enum Invalidated {
     /// Before and after its commit, as the protocol has it.
     Before,
     /// Only after its commit: a statement past the library, and then `invalidate`.
@@ -183,7 +183,7 @@ pub(crate) enum Told {
     Perhaps,
 }
 
-/// What an operation's caller was told.
+/// What the caller of an operation learnt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Outcome {
     /// It is committed.
@@ -215,9 +215,9 @@ impl Log {
 }
 
 impl Log {
-    /// Writes down what a search returned: a read of each row that was found, and what it says of
-    /// every other row.
-    pub(crate) fn searched<M: Subject>(
+    /// Records what a lookup returned: a read of each row that was found, and what it says of every
+    /// other row.
+    pub(crate) fn looked_up<M: Subject>(
         &self,
         verb: &str,
         sought: Sought,
@@ -293,7 +293,7 @@ mod tests {
                 at: Moment(5),
                 verb: "save".into(),
                 trouble: 0,
-                told: Told::Before,
+                invalidated: Invalidated::Before,
             },
             Record::Try {
                 op: OpId(1),

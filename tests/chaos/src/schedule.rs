@@ -30,7 +30,7 @@ pub(crate) enum Server {
     Database,
 }
 
-/// What befalls one request.
+/// What happens to one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Blow {
     CutBefore,
@@ -38,7 +38,7 @@ pub(crate) enum Blow {
     Hold(Duration),
 }
 
-/// Which request it befalls: the next one.
+/// The request that it happens to: the next one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Victim {
     Any,
@@ -70,7 +70,7 @@ pub(crate) enum Fault {
     Evict { keys: Vec<Key> },
     /// The cache forgets everything.
     Flush,
-    /// The cache has no memory left and evicts whatever it is told.
+    /// The cache has no memory left and evicts any key.
     Squeeze { lasting: Duration },
     /// The cache dies and comes back empty.
     RestartCache { down: Duration },
@@ -147,7 +147,8 @@ impl Schedule {
 
     fn delay(&mut self) -> Fault {
         let on = self.wire();
-        // From what nobody notices to what looks like a dead cache, or is no longer vouched for.
+        // From a delay that nobody notices to one that looks like a dead cache or that ends near
+        // hits.
         let (longest, lasting) = match on.to {
             Server::Subscription => (NEAR_BOUND, 2000),
             Server::Cache | Server::Database => (CACHE_TIMEOUT, 400),
@@ -320,7 +321,7 @@ mod tests {
         assert_eq!(short, faults(3, Duration::from_secs(30))[..short.len()]);
     }
 
-    /// Goal: no kind of fault is forgotten, and ten seconds see most of them.
+    /// Goal: every kind of fault happens, and ten seconds show most of them.
     #[test]
     fn every_kind_of_fault_happens() {
         let names = |end| -> HashSet<&'static str> {

@@ -38,17 +38,17 @@ pub(crate) const CLOCK_SLACK: Duration = Duration::from_millis(10);
 pub(crate) const COMMIT_SLACK: Duration = Duration::from_millis(150);
 
 /// The longest time for which a row may be served after a write that the protocol could not
-/// protect: whoever read the row just before the commit stores it while its lease or its block
-/// stands, and then it lives as long as any row.
+/// protect: a reader that read the row just before the commit stores it while its lease or its
+/// block stands, and then it lives as long as any row.
 pub(crate) const BOUND: Duration = Duration::from_millis(
     (TTL.as_millis() + STALE_TTL.as_millis() + BLOCK.as_millis() + SLACK.as_millis()) as u64,
 );
 
 /// The longest time for which a near cache may serve a row after another process has announced a
-/// change of it. A near hit rests on a heartbeat that was sent half a second and two time-outs
-/// before it, at most, and what was announced before that heartbeat arrived before it: Redis and the
-/// connection keep their order. The time a machine under load adds makes the read begin earlier, not
-/// later; so all that is to be added is how exactly the clocks are known.
+/// change of it. A near hit relies on a heartbeat that was sent at most half a second and two
+/// time-outs before it. Every announcement before that heartbeat arrived before it: Redis and the
+/// connection keep their order. A machine under load makes the read begin earlier, not later; so
+/// only the error of the clocks is added.
 pub(crate) const NEAR_BOUND: Duration =
     Duration::from_millis((500 + 2 * CACHE_TIMEOUT.as_millis() + CLOCK_SLACK.as_millis()) as u64);
 
@@ -61,12 +61,12 @@ pub(crate) const ROWS: i64 = 16;
 /// A round is checked as a whole and then forgotten, so that hours fit into memory.
 pub(crate) const ROUND: Duration = Duration::from_secs(15);
 
-/// What a worker does when it cannot tell the cache of a write.
+/// What a worker does when the cache cannot be blocked for a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Policy {
-    /// It writes all the same: what other processes see meanwhile is measured.
+    /// It writes all the same; the staleness in other processes is measured.
     Proceed,
-    /// It does not write: what everybody sees is claimed.
+    /// It does not write; reads in all processes keep the full promise.
     Refuse,
 }
 

@@ -1,5 +1,5 @@
-//! Where a run takes place: the servers, the proxies before them, the worker processes; and the
-//! hands that carry faults out.
+//! The place of a run: the servers, the proxies before them, and the worker processes. It carries
+//! the faults out.
 //!
 //! Does not decide what happens when; that is [`crate::schedule`]'s.
 
@@ -83,7 +83,7 @@ pub(crate) fn server_url(port: u16) -> String {
     format!("postgres://postgres@127.0.0.1:{port}")
 }
 
-/// A time at which the cache may have forgotten something it had acknowledged.
+/// A time at which the cache may have lost something it had acknowledged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Loss {
     /// `None`: any key.
@@ -128,7 +128,7 @@ pub(crate) struct Stage<'a> {
 struct Seat {
     guarded: Guarded,
     cache: Proxy,
-    /// Before the other, so that what befalls that one befalls both connections.
+    /// In front of the other proxy, so that its faults affect both connections.
     subscription: Proxy,
     database: Proxy,
     lives: u32,
@@ -330,7 +330,7 @@ impl<'a> Stage<'a> {
         self.reliefs.insert((at, self.next_relief), relief);
     }
 
-    /// The cache forgets what `forget` makes it forget.
+    /// The cache loses the keys that `forget` names.
     fn lose(
         &mut self,
         keys: Option<&[Key]>,

@@ -15,14 +15,14 @@ use sea_orm::{ConnectionTrait, DbErr, EntityTrait, ModelTrait, RuntimeErr};
 use crate::{
     clock::Moment,
     entities::{Key, Seen, Sought, Subject, TEAMS, Table, on_table, skip_near, team_of},
-    history::{Change, Near, OpId, Outcome, Read, Record, Told},
+    history::{Change, Invalidated, Near, OpId, Outcome, Read, Record},
     settings::{Policy, ROWS, STALE_TTL},
     worker::Worker,
 };
 
 /// The longest pause between two operations of a task, in microseconds.
 const LONGEST_PAUSE_US: u64 = 4000;
-/// Of so many operations one is given up while it runs.
+/// One of this many operations is given up while it runs.
 const DROPPED_OF: u32 = 20;
 /// After how many microseconds, at most.
 const LONGEST_PATIENCE_US: u64 = 12_000;
@@ -106,7 +106,7 @@ impl Actor {
     /// Drops an operation's future while it runs.
     async fn give_up(&mut self, verb: Verb, key: Key) {
         let patience = Duration::from_micros(self.random.u64(..LONGEST_PATIENCE_US));
-        // Who has ended in time says so itself.
+        // An operation that has ended in time is recorded by itself.
         let _ = tokio::time::timeout(patience, self.dispatch(verb, key)).await;
         if let Some(op) = self.open.take() {
             self.worker.end(op, Outcome::Unknown, "given up".into());
@@ -144,7 +144,8 @@ impl Actor {
         match verb {
             Verb::Find => drop(self.find::<M>("find", id).await),
             Verb::FindNear => {
-                // All of them: what stays near though it should not is seen by who comes back often.
+                // All of them: a reader that returns often sees a row that stays near although it
+                // should not.
                 let ids = if M::TABLE.is_near() {
                     1..=ROWS
                 } else {
@@ -169,7 +170,7 @@ impl Actor {
             Verb::FindTeam => {
                 let team = self.random.i64(..TEAMS);
                 let db = self.worker.db.clone();
-                self.search(
+                self.lookup(
                     "find by team",
                     Sought::Team(team),
                     M::find_by_team(&db, team),
@@ -182,7 +183,7 @@ impl Actor {
                     let (db, value) = (self.worker.db.clone(), row.seen().value);
                     let find =
                         async { Ok(M::find_by_value(&db, &value).await?.into_iter().collect()) };
-                    self.search("find by value", Sought::Value(value.clone()), find)
+                    self.lookup("find by value", Sought::Value(value.clone()), find)
                         .await;
                 }
             }
@@ -204,7 +205,7 @@ impl Actor {
                         .await;
                 }
             }
-            // What it bases the change on may be near, and older.
+            // The row that the change is based on may be near, and older.
             Verb::UpdateWith => self.update_with(&nearest, id).await,
             Verb::Insert => self.insert(&repository, id).await,
             Verb::Delete => {
@@ -216,8 +217,8 @@ impl Actor {
                 }
             }
             Verb::DeleteById => self.delete_by_id(&repository, id).await,
-            Verb::RawThenInvalidate => self.raw(&repository, id, Told::After).await,
-            Verb::RawThenRefresh => self.raw(&repository, id, Told::Perhaps).await,
+            Verb::RawThenInvalidate => self.raw(&repository, id, Invalidated::After).await,
+            Verb::RawThenRefresh => self.raw(&repository, id, Invalidated::Perhaps).await,
             Verb::Transaction => {}
         }
     }
@@ -274,8 +275,8 @@ impl Actor {
         }
     }
 
-    /// Searches, and writes down what was found and what was not.
-    async fn search<M: Subject>(
+    /// Looks rows up, and records which were found and which were not.
+    async fn lookup<M: Subject>(
         &self,
         verb: &str,
         sought: Sought,
@@ -287,10 +288,10 @@ impl Actor {
         match found {
             Ok(rows) => {
                 let found = rows.iter().map(|row| (row.seen(), row.id())).collect();
-                self.worker.log.searched::<M>(verb, sought, span, found);
+                self.worker.log.looked_up::<M>(verb, sought, span, found);
             }
             Err(ReadError::Aborted { entity }) => {
-                self.panicked(format!("a search of {entity} was aborted"));
+                self.panicked(format!("a lookup of {entity} was aborted"));
             }
             Err(_) => {}
         }
@@ -353,8 +354,8 @@ impl Actor {
         self.saw("aside", id, span, row.as_ref(), cached, near);
     }
 
-    fn begin(&mut self, verb: &str, told: Told) -> OpId {
-        let op = self.worker.begin(verb, told);
+    fn begin(&mut self, verb: &str, invalidated: Invalidated) -> OpId {
+        let op = self.worker.begin(verb, invalidated);
         self.open = Some(op);
         op
     }
@@ -383,7 +384,7 @@ impl Actor {
         base: Option<Seen>,
         sql: impl Future<Output = Result<T, WriteError>>,
     ) {
-        let op = self.begin(verb, Told::Before);
+        let op = self.begin(verb, Invalidated::Before);
         self.try_to::<M>(op, id, change, base);
         match sql.await {
             Ok(_) => self.end(op, Outcome::Acknowledged, String::new()),
@@ -407,7 +408,7 @@ impl Actor {
 
     async fn update_with<M: Subject>(&mut self, repository: &Repository<M>, id: i64) {
         let value = self.worker.value();
-        let op = self.begin("update_with", Told::Before);
+        let op = self.begin("update_with", Invalidated::Before);
         self.try_to::<M>(op, id, Change::Put(value.clone()), None);
         let worker = Arc::clone(&self.worker);
         let changed = M::update_with(repository, id, &value, |base| {
@@ -422,7 +423,7 @@ impl Actor {
     }
 
     async fn delete_by_id<M: Subject>(&mut self, repository: &Repository<M>, id: i64) {
-        let op = self.begin("delete_by_id", Told::Before);
+        let op = self.begin("delete_by_id", Invalidated::Before);
         self.try_to::<M>(op, id, Change::Delete, None);
         match repository.delete_by_id(id).await {
             Ok(row) => {
@@ -445,14 +446,19 @@ impl Actor {
         });
     }
 
-    /// Writes a row past the library, and then tells it.
-    async fn raw<M: Subject>(&mut self, repository: &Repository<M>, id: i64, told: Told) {
-        let verb = match told {
-            Told::Perhaps => "raw, then refresh",
+    /// Writes a row past the library, and then invalidates it.
+    async fn raw<M: Subject>(
+        &mut self,
+        repository: &Repository<M>,
+        id: i64,
+        invalidated: Invalidated,
+    ) {
+        let verb = match invalidated {
+            Invalidated::Perhaps => "raw, then refresh",
             _ => "raw, then invalidate",
         };
         let (sql, change) = self.raw_sql::<M>(id);
-        let op = self.begin(verb, told);
+        let op = self.begin(verb, invalidated);
         self.try_to::<M>(op, id, change, None);
         let executed = self.worker.db.connection().execute_unprepared(&sql).await;
         match executed {
@@ -463,12 +469,12 @@ impl Actor {
             Ok(_) => {}
             Err(error) => return self.end(op, statement_outcome(&error), error.to_string()),
         }
-        let why = match told {
-            Told::Perhaps => match repository.refresh(id).await {
+        let why = match invalidated {
+            Invalidated::Perhaps => match repository.refresh(id).await {
                 Ok(_) => String::new(),
                 Err(error) => return self.end(op, Outcome::Unknown, error.to_string()),
             },
-            // An invalidation that could not be sent is owed.
+            // An invalidation that could not be sent is queued.
             _ => match repository.invalidate(id).await {
                 Ok(()) => String::new(),
                 Err(error) => error.to_string(),
@@ -477,7 +483,7 @@ impl Actor {
         self.end(op, Outcome::Acknowledged, why);
     }
 
-    /// An UPDATE behind the library's back; one of two forgets the version.
+    /// An UPDATE past the library; half of them do not raise the version.
     fn raw_sql<M: Subject>(&mut self, id: i64) -> (String, Change) {
         let (table, value) = (M::TABLE.name(), self.worker.value());
         if M::TABLE.is_versioned() && self.random.bool() {

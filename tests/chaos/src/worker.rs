@@ -1,5 +1,5 @@
-//! A worker: a process with a cache and tasks that read and write until it is told to stop or is
-//! killed; and the verifier, which reads every row when all is quiet.
+//! A worker: a process with a cache and tasks that read and write until it is stopped or killed;
+//! and the verifier, which reads every row when all is quiet.
 
 use std::{
     path::PathBuf,
@@ -19,7 +19,7 @@ use crate::{
     clock::Moment,
     database,
     entities::{Key, Sought, Subject, TEAMS, Table, on_table, skip_near},
-    history::{Log, Near, OpId, Outcome, Process, Read, Record, Told},
+    history::{Invalidated, Log, Near, OpId, Outcome, Process, Read, Record},
     settings::{self, KEEP, Policy, ROWS, TASKS},
     verbs::Actor,
 };
@@ -27,13 +27,13 @@ use crate::{
 /// The environment variable that makes the program a worker.
 pub(crate) const VARIABLE: &str = "CACHED_REPO_CHAOS_WORKER";
 
-/// How often it looks whether an invalidation is owed.
+/// How often it checks whether an invalidation is queued.
 const TICK: Duration = Duration::from_millis(2);
 /// How long its last operations may take once the faults are over.
 const DRAIN: Duration = Duration::from_secs(5);
 const PAUSE_BEFORE_RETRY: Duration = Duration::from_millis(20);
 
-/// What a worker is told.
+/// The orders for a worker.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Orders {
     pub(crate) process: Process,
@@ -49,7 +49,7 @@ pub(crate) struct Orders {
     pub(crate) sabotage: Sabotage,
 }
 
-/// A part of the protocol that is left out, to see whether it is missed.
+/// A part of the protocol that is left out, to check that the checker notices.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Sabotage {
     #[default]
@@ -75,8 +75,8 @@ pub(crate) struct Worker {
     pub(crate) policy: Policy,
     process: Process,
     numbers: AtomicU64,
-    /// Somebody wants to know when nothing is owed any more.
-    owing: AtomicBool,
+    /// A task wants to know when the queue is empty.
+    queued: AtomicBool,
 }
 
 impl Worker {
@@ -98,12 +98,12 @@ impl Worker {
     }
 
     /// A write begins.
-    pub(crate) fn begin(&self, verb: &str, told: Told) -> OpId {
+    pub(crate) fn begin(&self, verb: &str, invalidated: Invalidated) -> OpId {
         let op = OpId(self.number());
         self.log.write(&Record::Begin {
             op,
             verb: verb.into(),
-            told,
+            invalidated,
             trouble: self.trouble(),
             at: Moment::now(),
         });
@@ -124,20 +124,20 @@ impl Worker {
             why,
         });
         if pending > 0 {
-            self.owing.store(true, Ordering::SeqCst);
+            self.queued.store(true, Ordering::SeqCst);
         }
     }
 
-    /// Writes down when nothing is owed any more.
+    /// Records when the queue is empty.
     async fn watch(self: Arc<Self>) {
         loop {
             tokio::time::sleep(TICK).await;
-            // In this order: what is owed from now on sets the flag again.
-            if self.owing.swap(false, Ordering::SeqCst) {
+            // In this order: an invalidation that is queued from now on sets the flag again.
+            if self.queued.swap(false, Ordering::SeqCst) {
                 if self.db.pending_invalidations() == 0 {
                     self.log.write(&Record::Drained { at: Moment::now() });
                 } else {
-                    self.owing.store(true, Ordering::SeqCst);
+                    self.queued.store(true, Ordering::SeqCst);
                 }
             }
         }
@@ -190,7 +190,7 @@ async fn open(orders: &Orders) -> Result<Worker> {
         policy: orders.policy,
         process: orders.process,
         numbers: AtomicU64::new(1),
-        owing: AtomicBool::new(false),
+        queued: AtomicBool::new(false),
     })
 }
 
@@ -237,7 +237,8 @@ async fn verify(worker: &Worker, until: Moment) -> Result<()> {
     Ok(())
 }
 
-/// Searches twice: what the cache holds of the list, and what it answers with once it holds it.
+/// Looks the list up twice: what the cache holds of it, and what the cache answers once it holds
+/// it.
 async fn verify_team<M: Subject>(worker: &Worker, team: i64) -> Result<()> {
     for _ in 0..2 {
         let from = Moment::now();
@@ -246,7 +247,7 @@ async fn verify_team<M: Subject>(worker: &Worker, team: i64) -> Result<()> {
         let span = (from, Moment::now());
         worker
             .log
-            .searched::<M>("verify team", Sought::Team(team), span, found.collect());
+            .looked_up::<M>("verify team", Sought::Team(team), span, found.collect());
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Searches whose callers go away, dropped at every await they have: nothing hangs, every lease is
+//! Lookups whose callers go away: each is dropped at every await. Nothing hangs, every lease is
 //! given back, and what is cached is right.
 #![expect(
     clippy::async_yields_async,
@@ -14,7 +14,7 @@ use sea_orm::ActiveValue::Set;
 use super::{new_page, settled, shelf, slug};
 use crate::cancellation::{MOST_POLLS, poll_times};
 
-/// Three pages, in a world where a claim that is left behind is not outlived by patience.
+/// Three pages, in a world in which no lease or block ends during a test by its time alone.
 async fn patient(world: &World) -> (CachedDb, page::Repository) {
     world.create_table(page::Entity).await;
     let db = world
@@ -32,8 +32,8 @@ async fn patient(world: &World) -> (CachedDb, page::Repository) {
     (db, pages)
 }
 
-/// Drops `operation` after 0, 1, 2… polls until it ends by itself. Each time everything is found
-/// then, without waiting for anyone's lease, and soon without SQL.
+/// Drops `operation` after 0, 1, 2… polls until it ends by itself. After each, lookups find
+/// everything without a wait for a lease, and soon without SQL.
 async fn dropped_everywhere<F: Future>(
     world: &World,
     db: &CachedDb,
@@ -72,9 +72,10 @@ async fn dropped_everywhere<F: Future>(
     panic!("more than {MOST_POLLS} polls");
 }
 
-on_both_tiers!(a_search_dropped_anywhere_leaves_no_claim);
-/// Goal: see above, for a list that is cold, whose rows are, and that rows have left.
-async fn a_search_dropped_anywhere_leaves_no_claim(world: World) {
+on_both_tiers!(a_lookup_dropped_anywhere_leaves_no_lease);
+/// Goal: see above, for a list that is cold, for one whose rows are, and for one that rows have
+/// left.
+async fn a_lookup_dropped_anywhere_leaves_no_lease(world: World) {
     let (db, pages) = patient(&world).await;
     dropped_everywhere(&world, &db, &pages, async || {
         pages.invalidate_all().await.unwrap();
@@ -98,9 +99,9 @@ async fn a_search_dropped_anywhere_leaves_no_claim(world: World) {
     .await;
 }
 
-on_both_tiers!(a_unique_search_dropped_anywhere_leaves_no_claim);
+on_both_tiers!(a_unique_lookup_dropped_anywhere_leaves_no_lease);
 /// Goal: the same for a unique value, an absent one, and many of them.
-async fn a_unique_search_dropped_anywhere_leaves_no_claim(world: World) {
+async fn a_unique_lookup_dropped_anywhere_leaves_no_lease(world: World) {
     let (db, pages) = patient(&world).await;
     for number in [2, 9] {
         dropped_everywhere(&world, &db, &pages, async || {
@@ -122,9 +123,9 @@ async fn a_unique_search_dropped_anywhere_leaves_no_claim(world: World) {
     .await;
 }
 
-on_both_tiers!(a_find_of_many_dropped_anywhere_leaves_no_claim);
+on_both_tiers!(a_find_of_many_dropped_anywhere_leaves_no_lease);
 /// Goal: the same for `find_by_ids`, all cold, and some warm.
-async fn a_find_of_many_dropped_anywhere_leaves_no_claim(world: World) {
+async fn a_find_of_many_dropped_anywhere_leaves_no_lease(world: World) {
     let (db, pages) = patient(&world).await;
     dropped_everywhere(&world, &db, &pages, async || {
         pages.invalidate_all().await.unwrap();
@@ -138,9 +139,9 @@ async fn a_find_of_many_dropped_anywhere_leaves_no_claim(world: World) {
     .await;
 }
 
-on_both_tiers!(fresh_searches_dropped_anywhere_leave_no_claim);
-/// Goal: the same for what reads past the cache and repairs it.
-async fn fresh_searches_dropped_anywhere_leave_no_claim(world: World) {
+on_both_tiers!(fresh_lookups_dropped_anywhere_leave_no_lease);
+/// Goal: the same for lookups that read past the cache and repair it.
+async fn fresh_lookups_dropped_anywhere_leave_no_lease(world: World) {
     let (db, pages) = patient(&world).await;
     let fresh = pages.fresh();
     dropped_everywhere(&world, &db, &pages, async || fresh.find_all_by_shelf(1)).await;
@@ -148,10 +149,10 @@ async fn fresh_searches_dropped_anywhere_leave_no_claim(world: World) {
     dropped_everywhere(&world, &db, &pages, async || fresh.find_by_ids([3, 9])).await;
 }
 
-on_both_tiers!(a_write_dropped_anywhere_leaves_no_claim_on_what_its_row_is_found_by);
-/// Goal: the same for writes that claim several keys: they happen or they do not, and no index entry stays
-/// blocked.
-async fn a_write_dropped_anywhere_leaves_no_claim_on_what_its_row_is_found_by(world: World) {
+on_both_tiers!(a_write_dropped_anywhere_leaves_no_block_on_its_index_entries);
+/// Goal: the same for writes that block several keys: they happen or they do not, and no index
+/// entry stays blocked.
+async fn a_write_dropped_anywhere_leaves_no_block_on_its_index_entries(world: World) {
     let (db, pages) = patient(&world).await;
     dropped_everywhere(&world, &db, &pages, async || {
         let row = pages.refresh(2).await.unwrap().unwrap().into_model();
@@ -161,7 +162,7 @@ async fn a_write_dropped_anywhere_leaves_no_claim_on_what_its_row_is_found_by(wo
     dropped_everywhere(&world, &db, &pages, async || {
         let pages = pages.clone();
         async move {
-            // Away, and back by a task that nobody can drop.
+            // The row is deleted, and restored by a task that nobody can drop.
             let moved = pages.update_with(3, |row| row.shelf = Set(1)).await;
             moved.map(drop)
         }

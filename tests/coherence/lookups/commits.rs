@@ -1,5 +1,5 @@
-//! Readers while a COMMIT is under way: what it changes is blocked, also what only the database knew
-//! of before it.
+//! Readers while a COMMIT is in flight: its keys are blocked, also those that only the database
+//! knew before it.
 
 use cached_repo::{CommitError, Source};
 use cached_repo_tests::{
@@ -15,8 +15,8 @@ use sea_orm::{
 use super::{new_page, pages, settled, shelf, slug};
 use crate::in_time;
 
-/// Makes every COMMIT that changed a row of the table wait for a lock, which is held until the
-/// transaction that this gives ends.
+/// Makes every COMMIT that changed a row of the table wait for a lock. The lock is held until the
+/// transaction that this returns ends.
 async fn hold_commits(world: &World, table: &str) -> sea_orm::DatabaseTransaction {
     world
         .raw(
@@ -185,8 +185,8 @@ async fn a_default_under_way(tier: Tier) {
     }
 }
 
-/// Goal: the database sets the column that a row is found by. The list that everyone knows to be
-/// empty is blocked before the COMMIT, not only invalidated after it.
+/// Goal: the database sets the looked-up column. The list that everyone knows to be empty is
+/// blocked before the COMMIT, not only invalidated after it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_list_that_only_the_database_knows_of_is_blocked_before_the_commit() {
     in_time(a_default_under_way(Tier::Redis)).await;
@@ -240,8 +240,8 @@ async fn a_pair_under_way(tier: Tier) {
     }
 }
 
-/// Goal: an unversioned update moves a row to a pair of which it sets one half; the other is not what
-/// the caller takes it for. The pair that the row really gets is blocked before the COMMIT.
+/// Goal: an unversioned update moves a row to a pair. It sets one half; the other half is not what
+/// the caller expects. The pair that the row really gets is blocked before the COMMIT.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_pair_that_only_the_database_knows_is_blocked_before_the_commit() {
     in_time(a_pair_under_way(Tier::Redis)).await;

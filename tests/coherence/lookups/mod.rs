@@ -1,5 +1,5 @@
-//! Races around searches: what is found by a list or a unique value is never too little, whoever
-//! writes, dies or leaves at whatever moment.
+//! Races around lookups: a list or a unique value never misses a row, whatever a writer does and
+//! whenever a process dies or a caller leaves.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! A reader that is held up between its SELECT and its fill, and a writer that passes by.
+//! A reader stops between its SELECT and its fill, and a writer changes the row meanwhile.
 
 use cached_repo_tests::{
     World, eventually,
@@ -9,8 +9,8 @@ use sea_orm::ActiveValue::Set;
 use super::{another, new_page, pages, renumbered, settled, shelf, short_block, slug, unique};
 
 on_both_tiers!(a_list_that_was_read_before_an_insert_is_not_cached_after_it);
-/// Goal: an index fill racing an insert is refused: the reader, which began before, has the short
-/// list once, and nobody after it.
+/// Goal: an index fill that races with an insert is refused: the reader, which began before,
+/// returns the short list once, and no later reader does.
 async fn a_list_that_was_read_before_an_insert_is_not_cached_after_it(world: World) {
     let (db, pages, others) = pages(&world).await;
     let text = unique("page");
@@ -33,8 +33,8 @@ async fn a_list_that_was_read_before_an_insert_is_not_cached_after_it(world: Wor
 }
 
 on_both_tiers!(a_unique_row_that_was_read_before_it_moved_is_not_cached_after_it);
-/// Goal: the same for a unique value: the index entry that would lead to the old row is refused; so is the
-/// absence of the value that it moves to.
+/// Goal: the same for a unique value: the fill of the index entry for the old row is refused. So is
+/// the fill of the absence of the value that the row moves to.
 async fn a_unique_row_that_was_read_before_it_moved_is_not_cached_after_it(world: World) {
     let (db, pages, others) = pages(&world).await;
     let text = unique("page");
@@ -64,13 +64,13 @@ async fn a_unique_row_that_was_read_before_it_moved_is_not_cached_after_it(world
 }
 
 on_both_tiers!(an_index_entry_is_followed_while_its_row_is_updated_away);
-/// Goal: the index entry is known, and the reader loads its row; meanwhile the row leaves the value and
-/// another takes it. What the reader loaded is no answer to anyone after it.
+/// Goal: the index entry is known, and the reader loads its row. Meanwhile the row leaves the value
+/// and another takes it. No later caller gets the row that the reader loaded.
 async fn an_index_entry_is_followed_while_its_row_is_updated_away(world: World) {
     let (db, pages, others) = pages(&world).await;
     let text = unique("page");
     let page = pages.insert(new_page(1, 1, &text)).await.unwrap();
-    // The index entry is stored and its row is not: a search stores only what it finds by.
+    // The index entry is stored and its row is not: a lookup stores only its index entry.
     pages.invalidate(1).await.unwrap();
     assert_eq!(slug(&pages, 1).await, Some(1));
     settled(&db).await;
@@ -100,37 +100,37 @@ async fn an_index_entry_is_followed_while_its_row_is_updated_away(world: World) 
     }
 }
 
-on_both_tiers!(a_search_does_not_join_one_that_began_before_a_write);
-/// Goal: a search that comes after a write was acknowledged must not be answered by a flight that
-/// read before it.
-async fn a_search_does_not_join_one_that_began_before_a_write(world: World) {
+on_both_tiers!(a_lookup_does_not_join_one_that_began_before_a_write);
+/// Goal: a lookup that starts after a write was acknowledged must not join a flight that read
+/// before the write.
+async fn a_lookup_does_not_join_one_that_began_before_a_write(world: World) {
     let (_db, pages, others) = pages(&world).await;
     let text = unique("page");
     pages.insert(new_page(1, 1, &text)).await.unwrap();
     let gate = Gate::hold(&text);
-    let search = || {
+    let lookup = || {
         let pages = pages.clone();
         tokio::spawn(async move { shelf(&pages, 1).await })
     };
-    let early = search();
+    let early = lookup();
     gate.arrived(1).await;
     others.insert(new_page(2, 1, "new")).await.unwrap();
     let misses = pages.stats().index_misses;
-    let late: Vec<_> = (0..3).map(|_| search()).collect();
-    eventually("the late searches have missed", async || {
+    let late: Vec<_> = (0..3).map(|_| lookup()).collect();
+    eventually("the late lookups have missed", async || {
         (pages.stats().index_misses >= misses + 3).then_some(())
     })
     .await;
     gate.open();
     assert_eq!(early.await.unwrap(), [1]);
-    for search in late {
-        assert_eq!(search.await.unwrap(), [1, 2]);
+    for lookup in late {
+        assert_eq!(lookup.await.unwrap(), [1, 2]);
     }
 }
 
-on_both_tiers!(searches_beside_each_other_are_one_statement);
+on_both_tiers!(lookups_beside_each_other_are_one_statement);
 /// Goal: a stampede on a list or a unique value is one SELECT.
-async fn searches_beside_each_other_are_one_statement(world: World) {
+async fn lookups_beside_each_other_are_one_statement(world: World) {
     let (db, pages, _) = pages(&world).await;
     let text = unique("page");
     pages.insert(new_page(1, 1, &text)).await.unwrap();
@@ -138,26 +138,27 @@ async fn searches_beside_each_other_are_one_statement(world: World) {
     settled(&db).await;
     let _ = world.statements.take();
     let gate = Gate::hold(&text);
-    let search = || {
+    let lookup = || {
         let pages = pages.clone();
         tokio::spawn(async move { shelf(&pages, 1).await })
     };
-    let first = search();
+    let first = lookup();
     gate.arrived(1).await;
-    let rest: Vec<_> = (0..50).map(|_| search()).collect();
-    eventually("the searches have missed", async || {
+    let rest: Vec<_> = (0..50).map(|_| lookup()).collect();
+    eventually("the lookups have missed", async || {
         (pages.stats().index_misses >= 51).then_some(())
     })
     .await;
     gate.open();
-    for search in rest.into_iter().chain([first]) {
-        assert_eq!(search.await.unwrap(), [1]);
+    for lookup in rest.into_iter().chain([first]) {
+        assert_eq!(lookup.await.unwrap(), [1]);
     }
     assert_eq!(world.statements.verbs(), ["SELECT"]);
 }
 
 on_both_tiers!(rows_that_another_reader_is_loading_are_waited_for);
-/// Goal: `find_by_ids` loads what nobody is loading, and waits for the rest; no row is loaded twice.
+/// Goal: `find_by_ids` loads only rows that nobody is loading, and waits for the rest; no row is
+/// loaded twice.
 async fn rows_that_another_reader_is_loading_are_waited_for(world: World) {
     let (db, pages, others) = pages(&world).await;
     let text = unique("page");
@@ -194,8 +195,8 @@ async fn rows_that_another_reader_is_loading_are_waited_for(world: World) {
 }
 
 on_both_tiers!(a_fresh_read_ends_what_an_older_reader_is_about_to_store);
-/// Goal: someone wrote past the library while readers had loaded a row, and a list, and had not stored
-/// them. What a fresh read shows then, neither of them hides again.
+/// Goal: someone wrote past the library after readers had loaded a row and a list, and before they
+/// stored them. A fresh read shows the change, and neither reader hides it again.
 async fn a_fresh_read_ends_what_an_older_reader_is_about_to_store(world: World) {
     let (db, pages, others) = pages(&world).await;
     let text = unique("page");
@@ -235,8 +236,8 @@ async fn a_fresh_read_ends_what_an_older_reader_is_about_to_store(world: World) 
 }
 
 on_both_tiers!(a_writer_that_dies_after_its_commit_leaves_no_short_list);
-/// Goal: a done that is lost: until the block lapses nobody stores the list, and what is stored
-/// after that has the row. All answers on the way have it.
+/// Goal: a publish is lost. Until the block lapses nobody stores the list; the list that is stored
+/// after that has the row. All answers in between have it.
 async fn a_writer_that_dies_after_its_commit_leaves_no_short_list(world: World) {
     world.create_table(page::Entity).await;
     let db = world.db_with(short_block).await;
@@ -264,8 +265,8 @@ async fn a_writer_that_dies_after_its_commit_leaves_no_short_list(world: World) 
 }
 
 on_both_tiers!(a_row_that_is_known_to_be_absent_and_listed_is_asked_for);
-/// Goal: the same where the database makes the key, so that the absence of its row cannot be blocked
-/// before the INSERT: the list has the row even so.
+/// Goal: the same where the database makes the key, so that the absence of its row cannot be
+/// blocked before the INSERT. The list has the row all the same.
 async fn a_row_that_is_known_to_be_absent_and_listed_is_asked_for(world: World) {
     world.create_table(leaf::Entity).await;
     let db = world.db_with(short_block).await;
@@ -297,8 +298,8 @@ async fn a_row_that_is_known_to_be_absent_and_listed_is_asked_for(world: World) 
 }
 
 on_both_tiers!(a_row_that_cannot_be_read_back_in_a_transaction_is_listed_all_the_same);
-/// Goal: inside a transaction an INSERT is done and its row cannot be read: nobody knows its key, nor
-/// the list the database has put it into. If the caller commits all the same, everyone finds it.
+/// Goal: inside a transaction an INSERT is done and its row cannot be read. Neither its key nor its
+/// list is known. If the caller commits all the same, everyone finds the row.
 async fn a_row_that_cannot_be_read_back_in_a_transaction_is_listed_all_the_same(world: World) {
     world.create_table(leaf::Entity).await;
     let db = world.db().await;

@@ -1,5 +1,5 @@
-//! Random writes and searches, one after another, by two processes: whatever has happened, every
-//! search finds what the database has.
+//! Random writes and lookups, one after another, by two processes: after any of them, every lookup
+//! finds what the database has.
 
 use cached_repo::{CachedDb, TransactionError, WriteError};
 use cached_repo_tests::{World, gated::page};
@@ -9,7 +9,7 @@ use super::another;
 
 const SEEDS: u64 = 6;
 const STEPS: usize = 150;
-/// Few keys and values, so that rows get in each other's way.
+/// Few keys and values, so that rows often conflict.
 const IDS: u64 = 6;
 const SLUGS: u64 = 5;
 const SHELVES: u64 = 3;
@@ -38,7 +38,7 @@ impl Dice {
     }
 }
 
-/// One write of some kind; what the database refuses has not happened.
+/// One write of a random kind; a write that the database refuses has not happened.
 async fn write(pages: &page::Repository, dice: &mut Dice) -> Result<(), WriteError> {
     let (id, slug, shelf) = (dice.id(), dice.slug(), dice.shelf());
     match dice.roll(6) {
@@ -117,7 +117,7 @@ async fn transaction(
     .await
 }
 
-/// A statement past the library, and the cache is told of it in one way or another.
+/// A statement past the library; then the cache is invalidated in one way or another.
 async fn raw(world: &World, pages: &page::Repository, dice: &mut Dice) {
     let (id, shelf) = (dice.id(), dice.shelf());
     world
@@ -133,7 +133,7 @@ async fn raw(world: &World, pages: &page::Repository, dice: &mut Dice) {
     }
 }
 
-/// Every search finds what the database has.
+/// Every lookup finds what the database has.
 async fn check(world: &World, pages: &page::Repository, dice: &mut Dice, what: &str) {
     let shelf = dice.shelf();
     let plain = page::Entity::find()
@@ -166,9 +166,9 @@ async fn check(world: &World, pages: &page::Repository, dice: &mut Dice, what: &
     }
 }
 
-on_both_tiers!(whatever_was_written_every_search_finds_what_the_database_has);
+on_both_tiers!(whatever_was_written_every_lookup_finds_what_the_database_has);
 /// Goal: see above.
-async fn whatever_was_written_every_search_finds_what_the_database_has(world: World) {
+async fn whatever_was_written_every_lookup_finds_what_the_database_has(world: World) {
     world.create_table(page::Entity).await;
     let db = world.db().await;
     let other = another(&world, &db).await;

@@ -85,8 +85,8 @@ mod tests {
         );
     }
 
-    /// Goal: a plain file of the right name is not taken for the program, and a later directory
-    /// still is searched.
+    /// Goal: a plain file of the right name is not taken for the program; a later directory is
+    /// still searched.
     #[test]
     fn only_executable_files_are_found() {
         let (plain, real) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());

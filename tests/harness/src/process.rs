@@ -53,7 +53,7 @@ pub struct Guarded {
     name: &'static str,
     account: Account,
     running: Option<Running>,
-    // Fields drop in this order: the watchdog hears that all is done only when it is.
+    // Fields drop in this order: the watchdog receives `done` only when everything is done.
     directory: TempDir,
     watchdog: Watchdog,
 }

@@ -205,7 +205,8 @@ fn answers(port: u16, pid: u32) -> bool {
     let Ok(reply) = ask(port, "INFO server\r\n") else {
         return false;
     };
-    // A server with a password does not say who it is; that it asks for the password has to do.
+    // A server with a password does not say who it is; its request for the password is proof
+    // enough.
     reply.starts_with("-NOAUTH") || reply.contains(&format!("process_id:{pid}\r\n"))
 }
 

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use cached_repo_harness::{Postgres, Redis};
 
-/// Tells `child_process` that it is one, and how to behave.
+/// The variable that makes this program the `child_process`, and says how it ends.
 const ROLE: &str = "CACHED_REPO_HARNESS_TEST_CHILD";
 
 /// Precedes what the child reports, among the test runner's own lines.

@@ -1,4 +1,4 @@
-//! The fault proxy does to a Redis what it is told to, and nothing else.
+//! The fault proxy carries out each fault that a test orders, and nothing else.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
@@ -53,9 +53,9 @@ fn expect_broken(stream: &mut TcpStream) -> Result<()> {
 
 fn expect_silence(stream: &mut TcpStream) -> Result<()> {
     stream.set_read_timeout(Some(SILENCE))?;
-    let heard = stream.read(&mut [0]);
+    let reply = stream.read(&mut [0]);
     stream.set_read_timeout(Some(ANSWER_LIMIT))?;
-    ensure!(heard.is_err(), "a reply came through: {heard:?}");
+    ensure!(reply.is_err(), "a reply came through: {reply:?}");
     Ok(())
 }
 
@@ -137,7 +137,8 @@ fn a_held_request_is_carried_out_after_its_sender_has_gone() -> Result<()> {
     eventually(&redis, "key", "zombie")
 }
 
-/// Goal: who waits for a held request gets its reply, and what was sent behind it comes after it.
+/// Goal: a client that waits for a held request gets its reply, and later requests are answered
+/// after it.
 #[test]
 fn a_held_request_keeps_its_place() -> Result<()> {
     let redis = Redis::start()?;

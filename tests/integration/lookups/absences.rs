@@ -1,4 +1,4 @@
-//! What is known not to be there: it is, as soon as someone writes it.
+//! Cached absences: each ends as soon as someone writes the row.
 
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use sea_orm::ActiveValue::Set;
 use super::{id_of, members, new_member, settled, team};
 
 everywhere!(an_insert_with_a_key_of_the_databases_ends_every_absence);
-/// Goal: a unique value, a pair, an empty list and the next key are known to be absent, without SQL;
-/// an insert whose key only the database knows ends all of that.
+/// Goal: a unique value, a pair, an empty list and the next key are known to be absent, without
+/// SQL. An insert whose key only the database knows ends all of these absences.
 async fn an_insert_with_a_key_of_the_databases_ends_every_absence(world: World) {
     let (db, members) = members(&world).await;
     let last = members.insert(new_member("last", 9, 9)).await.unwrap().id;
@@ -80,8 +80,8 @@ async fn an_update_ends_the_absences_of_its_new_values(world: World) {
 }
 
 everywhere!(without_negative_caching_every_absence_is_asked_for);
-/// Goal: `negative_ttl = "0s"`, on the entity or on the call, remembers no absence: one SELECT
-/// each time.
+/// Goal: `negative_ttl = "0s"`, on the entity or on the call, caches no absence: one SELECT each
+/// time.
 async fn without_negative_caching_every_absence_is_asked_for(world: World) {
     world.create_table(quiet::Entity).await;
     world.create_table(member::Entity).await;
@@ -121,8 +121,8 @@ async fn without_negative_caching_every_absence_is_asked_for(world: World) {
 }
 
 everywhere!(an_index_entry_to_a_deleted_row_is_followed_once);
-/// Goal: an index entry leads to a row that is gone: nothing is found, it is counted, and the next search
-/// knows without SQL.
+/// Goal: an index entry holds the key of a row that is gone. Nothing is found, this is counted, and
+/// the next lookup answers without SQL.
 async fn an_index_entry_to_a_deleted_row_is_followed_once(world: World) {
     let (db, members) = members(&world).await;
     let mut ada = new_member("ada", 1, 1);
@@ -143,7 +143,7 @@ async fn an_index_entry_to_a_deleted_row_is_followed_once(world: World) {
 }
 
 everywhere!(an_index_entry_to_a_row_with_another_value_is_followed_once);
-/// Goal: the same where the row is still there and has another value.
+/// Goal: the same where the row still exists and has another value.
 async fn an_index_entry_to_a_row_with_another_value_is_followed_once(world: World) {
     let (db, members) = members(&world).await;
     let mut ada = new_member("ada", 1, 1);

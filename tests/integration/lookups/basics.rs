@@ -8,7 +8,7 @@ use sea_orm::ActiveValue::Set;
 use super::new_member;
 
 everywhere!(a_row_is_found_by_a_unique_column_without_sql);
-/// Goal: the first search asks the database for the row, the second loads it by its key, the third
+/// Goal: the first lookup asks the database for the row, the second loads it by its key, the third
 /// issues no SQL.
 async fn a_row_is_found_by_a_unique_column_without_sql(world: World) {
     world.create_table(member::Entity).await;

@@ -21,7 +21,7 @@ fn ids<M>(rows: &[Option<Cached<M>>], id: impl Fn(&M) -> i64) -> Vec<Option<i64>
 }
 
 everywhere!(no_keys_are_no_question);
-/// Goal: nothing is asked for an empty list, of anyone.
+/// Goal: an empty list asks neither the cache nor the database.
 async fn no_keys_are_no_question(world: World) {
     let (db, members) = members(&world).await;
     let none: [i64; 0] = [];
@@ -210,8 +210,8 @@ async fn many_text_keys_are_found_as_they_are_spelt(world: World) {
 }
 
 everywhere!(keys_of_one_checksum_find_their_own_rows);
-/// Goal: keys are told apart by their texts, in whatever order and however often they are asked
-/// for: cold, warm, past the cache and inside a transaction.
+/// Goal: keys are distinguished by their texts, in any order and with duplicates: cold, warm, past
+/// the cache and inside a transaction.
 async fn keys_of_one_checksum_find_their_own_rows(world: World) {
     world.create_table(setting::Entity).await;
     let db = world.db().await;
@@ -281,12 +281,12 @@ async fn inside_a_transaction_many_keys_show_its_own_writes(world: World) {
     }
 }
 
-everywhere!(a_database_that_fails_fails_the_whole_search);
-/// Goal: what is warm is found all the same; what is cold is an error, and the next search tries
-/// again: no lease is left behind.
-async fn a_database_that_fails_fails_the_whole_search(world: World) {
+everywhere!(a_database_that_fails_fails_the_whole_lookup);
+/// Goal: cached rows are found all the same; others are an error, and the next lookup tries again:
+/// no lease is left behind.
+async fn a_database_that_fails_fails_the_whole_lookup(world: World) {
     world.create_table(member::Entity).await;
-    // Whoever has to wait for a lease, waits long enough to fail the test.
+    // A caller that has to wait for a lease waits long enough to fail the test.
     let db = world
         .db_with(|config| {
             config.lease_ttl = std::time::Duration::from_secs(600);
@@ -358,8 +358,8 @@ async fn setting_count(world: &World) -> usize {
         .len()
 }
 
-/// Goal: a list of many statements' worth of keys is cached whole: no lease lapses, and no operation
-/// on Redis is given up, because there are so many others.
+/// Goal: a list of many statements' worth of keys is cached whole: although there are so many
+/// operations, no lease lapses and no operation on Redis times out.
 #[tokio::test]
 async fn a_very_long_list_of_keys_is_cached_whole() {
     use cached_repo_tests::{Backend, Tier};

@@ -1,4 +1,4 @@
-//! What the database calls equal and is not: no wrong row, and no wrong absence.
+//! Values that the database calls equal although they differ: no wrong row, and no wrong absence.
 
 use cached_repo_tests::{
     World,
@@ -53,7 +53,7 @@ macro_rules! finds {
     };
 }
 
-/// Walks a row and a list through every spelling; `$spaces` says whether the database ignores
+/// Takes a row and a list through every spelling; `$spaces` says whether the database ignores
 /// spaces behind a text.
 macro_rules! every_spelling {
     ($nicks:ident, $module:ident, $spaces:expr) => {{
@@ -124,8 +124,8 @@ macro_rules! is_cached {
 }
 
 everywhere!(with_a_normalizer_every_spelling_finds_the_row);
-/// Goal: `normalize` gives one index entry to all that the database calls equal: rows, absences and lists
-/// are cached, and end whatever the spelling of the write.
+/// Goal: `normalize` gives one index entry to all values that the database calls equal: rows,
+/// absences and lists are cached, and end whatever the spelling of the write.
 async fn with_a_normalizer_every_spelling_finds_the_row(world: World) {
     create(&world, "folded_nick").await;
     let db = world.db().await;
@@ -171,8 +171,8 @@ async fn without_a_normalizer_the_default_collation_of_mysql_misleads_nobody(wor
 }
 
 everywhere!(a_column_that_pads_its_texts_misleads_nobody);
-/// Goal: `CHAR(n)`: PostgreSQL gives texts back padded and ignores spaces behind them; whatever a
-/// caller writes or asks for, it finds what the database finds.
+/// Goal: `CHAR(n)`: PostgreSQL returns texts padded and ignores spaces behind them. A lookup finds
+/// what the database finds, for any text that a caller writes or looks up.
 async fn a_column_that_pads_its_texts_misleads_nobody(world: World) {
     world.create_table(padded::Entity).await;
     let codes = padded::Repository::new(&world.db().await);

@@ -1,4 +1,4 @@
-//! What searches and the writes they need cost in commands on Redis.
+//! What lookups, and writes of entities with lookups, cost in commands on Redis.
 
 use cached_repo::CachedDb;
 use cached_repo_harness::Redis;
@@ -66,8 +66,8 @@ impl Scene {
 }
 
 #[tokio::test]
-/// Goal: one MGET and, for what it does not know, one SELECT, a lease and a fill each; a warm search
-/// is one MGET.
+/// Goal: one MGET and, for unknown keys, one SELECT, a lease and a fill each; a warm lookup is one
+/// MGET.
 async fn many_keys_are_one_mget_and_one_select() {
     let mut scene = Scene::new().await;
     let (members, ids) = (scene.members.clone(), scene.ids.clone());
@@ -152,8 +152,8 @@ async fn a_lookup_is_two_commands_when_it_is_warm() {
 }
 
 #[tokio::test]
-/// Goal: an update that changes nothing that rows are found by costs what it costs without lookups,
-/// and leaves every index entry; one that does costs two more commands for each; `save` writes every column,
+/// Goal: an update that changes no looked-up column costs the same as without lookups, and keeps
+/// every index entry. One that does costs two more commands for each; `save` writes every column,
 /// so it blocks all of them.
 async fn a_write_pays_for_the_index_entries_it_may_change_and_for_no_others() {
     let mut scene = Scene::new().await;
@@ -168,12 +168,12 @@ async fn a_write_pays_for_the_index_entries_it_may_change_and_for_no_others() {
         members.find_by_email("m1").await.unwrap();
     }
     scene.spent().await;
-    // The version is not looked up; nothing else is set.
+    // The version is in no lookup; nothing else is set.
     let row = members.find_by_id(id).await.unwrap().unwrap();
     scene.spent().await;
     let same = member::ActiveModel {
         version: sea_orm::ActiveValue::Unchanged(row.version),
-        // The key is no lookup of its own.
+        // The key is no lookup.
         id: Set(id),
         ..versions()
     };
@@ -220,7 +220,8 @@ async fn a_write_pays_for_the_index_entries_it_may_change_and_for_no_others() {
     let row = members.find_by_id(id).await.unwrap().unwrap().into_model();
     scene.spent().await;
     members.save(row).await.unwrap();
-    // The row; email, seat, team, team and active, boss. The badge is NULL, which nobody looks for.
+    // The row; email, seat, team, team and active, boss. The badge is NULL, which no lookup asks
+    // for.
     scene
         .costs("save", &[("evalsha", 12), ("publish", 1)], &["UPDATE"])
         .await;

@@ -1,5 +1,4 @@
-//! Index entries that are not what they should be, and a cache that fails: a miss that is counted, and the
-//! right rows.
+//! Damaged index entries, and a cache that fails: a counted miss, and the right rows.
 
 use std::time::Duration;
 
@@ -27,7 +26,7 @@ impl Scene {
     async fn new(backend: Backend) -> Self {
         let world = World::new(backend, Tier::Redis).await;
         world.create_table(member::Entity).await;
-        // So that a floor which foreign bytes made up does not outlast the test.
+        // So that a floor from foreign bytes does not outlast the test.
         let db = world
             .db_with(|config| {
                 config.block_ttl = Duration::from_millis(700);
@@ -74,7 +73,7 @@ impl Scene {
         }
     }
 
-    /// The index entries are followed without SQL.
+    /// The index entries are used without SQL.
     async fn is_warm(&self, harm: &str) {
         eventually(harm, async || {
             let _ = self.world.statements.take();
@@ -100,7 +99,7 @@ impl Scene {
     }
 }
 
-/// Does each harm to the index entry of badge 1, and to the list of team 1.
+/// Does each damage to the index entry of badge 1, and to the list of team 1.
 async fn every_harm(backend: Backend) {
     let mut scene = Scene::new(backend).await;
     let badge = scene.world.key("member", "badge:1");
@@ -156,8 +155,8 @@ async fn a_harmed_index_entry_is_a_miss_on_sqlite() {
 }
 
 #[tokio::test]
-/// Goal: a deploy changes the struct: index entries of the other shape are misses, counted as such, and
-/// replaced.
+/// Goal: a deploy changes the struct: index entries of the other shape are misses, counted as such,
+/// and replaced.
 async fn an_index_entry_of_another_shape_is_a_miss() {
     use cached_repo_tests::entities::lookups::member_before as before;
     let scene = Scene::new(Backend::Sqlite).await;
@@ -176,9 +175,9 @@ async fn an_index_entry_of_another_shape_is_a_miss() {
     scene.is_warm("another shape").await;
 }
 
-everywhere!(long_values_are_told_apart);
+everywhere!(long_values_are_distinguished);
 /// Goal: values whose keys would be longer than 200 bytes find their own rows, cold and warm.
-async fn long_values_are_told_apart(world: World) {
+async fn long_values_are_distinguished(world: World) {
     world.create_table(remark::Entity).await;
     let db = world.db().await;
     let remarks = remark::Repository::new(&db);

@@ -59,8 +59,8 @@ async fn cards(world: &World) -> (cached_repo::CachedDb, card::Repository) {
 }
 
 everywhere!(a_list_past_its_ttl_is_served_while_it_is_reloaded_behind);
-/// Goal: `stale_ttl` covers a list as it covers a row: past its TTL it is served at once, and loaded
-/// again behind the reader.
+/// Goal: `stale_ttl` covers a list as it covers a row: past its TTL it is served at once, and
+/// loaded again in the background.
 async fn a_list_past_its_ttl_is_served_while_it_is_reloaded_behind(world: World) {
     const TTL: Duration = Duration::from_millis(200);
     create(&world).await;
@@ -126,8 +126,8 @@ async fn a_list_is_ordered_by_key(world: World) {
 }
 
 everywhere!(a_list_that_is_too_long_comes_from_the_database);
-/// Goal: up to `max_rows` a list is cached; beyond, each search asks the database and is counted;
-/// when rows leave it, it is cached again.
+/// Goal: up to `max_rows` a list is cached; beyond, each lookup asks the database and is counted.
+/// When rows leave the list, it is cached again.
 async fn a_list_that_is_too_long_comes_from_the_database(world: World) {
     let (db, cards) = cards(&world).await;
     for id in 1..=3 {
@@ -158,7 +158,7 @@ async fn a_list_that_is_too_long_comes_from_the_database(world: World) {
 }
 
 everywhere!(the_default_bound_of_lists_is_the_databases);
-/// Goal: `Config::index_max_rows` holds for indexes that say nothing.
+/// Goal: `Config::index_max_rows` holds for indexes without `max_rows`.
 async fn the_default_bound_of_lists_is_the_databases(world: World) {
     let (_, cards) = cards(&world).await;
     let small = world.db_with(|config| config.index_max_rows = 2).await;
@@ -251,8 +251,8 @@ async fn a_writer_moves_rows_between_lists(world: World) {
 }
 
 everywhere!(a_list_that_rows_have_left_is_loaded_once);
-/// Goal: an index entry that holds too much costs one SELECT, not one for each search or each row that has
-/// left: what is gone or moved is forgotten.
+/// Goal: an index entry with too many keys costs one SELECT, not one for each lookup or for each
+/// row that has left: the entry without them is stored.
 async fn a_list_that_rows_have_left_is_loaded_once(world: World) {
     let (db, members) = members(&world).await;
     let mut keys = Vec::new();
@@ -314,8 +314,8 @@ async fn lists_by_an_enum_are_cached(world: World) {
 }
 
 everywhere!(an_unversioned_row_moves_by_what_the_database_has);
-/// Goal: without a version, what an update calls unchanged may have changed: the pair that the row
-/// really ends in must be found, not the pair the caller took it for.
+/// Goal: without a version, a column that an update calls unchanged may have changed. The row must
+/// be found under the pair that it really has, not under the pair that the caller expects.
 async fn an_unversioned_row_moves_by_what_the_database_has(world: World) {
     let (_db, cards) = cards(&world).await;
     let side = async |deck, up| ids(&cards.find_all_by_side(deck, up).await.unwrap());
@@ -345,10 +345,10 @@ async fn an_unversioned_row_moves_by_what_the_database_has(world: World) {
     }
 }
 
-everywhere!(more_writers_than_a_key_takes_insert_into_one_list);
+everywhere!(more_writers_than_a_key_has_slots_insert_into_one_list);
 /// Goal: 200 inserts into one list at once all succeed, and all are in it. It is cached again once the
 /// block that many of them shared has lapsed.
-async fn more_writers_than_a_key_takes_insert_into_one_list(world: World) {
+async fn more_writers_than_a_key_has_slots_insert_into_one_list(world: World) {
     create(&world).await;
     let cards = card::Repository::new(&world.db().await);
     let writers: Vec<_> = (0..200)

@@ -1,5 +1,5 @@
-//! Looked-up columns whose values the database makes: defaults, generated columns, triggers. A
-//! reader that knew the list to be empty finds the row once its writer has been told so.
+//! Looked-up columns whose values the database makes: defaults, generated columns, triggers. After
+//! the write returns, a reader that knew the list to be empty finds the row.
 
 use cached_repo_tests::{
     World,
@@ -52,8 +52,8 @@ async fn class(tickets: &ticket::Repository, class: i32) -> Vec<i64> {
 }
 
 everywhere!(a_row_whose_column_has_a_default_is_listed);
-/// Goal: the column is not set, so the INSERT runs in a transaction of its own, and what its row is
-/// found by is blocked before its COMMIT.
+/// Goal: the column is not set, so the INSERT runs in a transaction of its own. The index entries
+/// of its row are blocked before its COMMIT.
 async fn a_row_whose_column_has_a_default_is_listed(world: World) {
     let tickets = tickets(&world).await;
     assert_eq!(queue(&tickets, 7).await, [0; 0]);
@@ -112,7 +112,7 @@ async fn a_generated_column_is_found_by_what_it_is_after_a_write(world: World) {
     assert_eq!(class(&tickets, 30).await, [row.id]);
 }
 
-/// A trigger that makes the route of the town.
+/// A trigger that derives the route from the town.
 async fn routes(world: &World) -> routed::Repository {
     let statements: &[&str] = match world.backend() {
         DbBackend::Postgres => &[
@@ -147,8 +147,8 @@ async fn routes(world: &World) -> routed::Repository {
 }
 
 everywhere!(a_trigger_that_changes_a_looked_up_column_is_followed);
-/// Goal: with `reload_after_write`, the row is found by what the trigger made of it, and not by
-/// what was written, nor by what it was.
+/// Goal: with `reload_after_write`, the row is found by the value that the trigger set, and neither
+/// by the written nor by the earlier value.
 async fn a_trigger_that_changes_a_looked_up_column_is_followed(world: World) {
     let routes = routes(&world).await;
     let route = async |route| {

@@ -1,4 +1,4 @@
-//! Rows are found by unique columns and by indexes: through the cache, and never wrongly.
+//! Lookups by unique columns and by indexes: rows are found through the cache, and never wrongly.
 
 use std::time::Duration;
 
@@ -42,12 +42,12 @@ async fn members(world: &World) -> (CachedDb, member::Repository) {
     (db, members)
 }
 
-/// Waits until what is stored behind a reader is stored.
+/// Waits until the background fills are done.
 async fn settled(db: &CachedDb) {
     assert_eq!(db.shutdown(LIMIT).await, Drained::All);
 }
 
-/// The key of the member with this email, from the database or wherever, and again from the cache.
+/// The key of the member with this email, from any source, and again from the cache.
 async fn id_of(members: &member::Repository, email: &str) -> Option<i64> {
     let first = members.find_by_email(email).await.unwrap();
     let then = members.find_by_email(email).await.unwrap();
@@ -57,7 +57,7 @@ async fn id_of(members: &member::Repository, email: &str) -> Option<i64> {
     first.map(|row| row.id)
 }
 
-/// The emails of a team, in order, from the database or wherever, and again from the cache.
+/// The emails of a team, in order, from any source, and again from the cache.
 async fn team(members: &member::Repository, team_id: i64) -> Vec<String> {
     let emails = async || -> Vec<String> {
         let rows = members.find_all_by_team_id(team_id).await.unwrap();

@@ -13,8 +13,8 @@ async fn rename(members: &member::Repository, id: i64, email: &str) {
 }
 
 everywhere!(a_value_that_an_update_moves_is_found_where_it_is);
-/// Goal: what was cached of both values, a row and an absence, ends with the update that moves the
-/// row from one to the other; then another row takes the first value.
+/// Goal: an update moves a row from one value to another. It ends the cached row of the first and
+/// the cached absence of the second. Then another row takes the first value.
 async fn a_value_that_an_update_moves_is_found_where_it_is(world: World) {
     let (_db, members) = members(&world).await;
     let ada = members.insert(new_member("a", 1, 1)).await.unwrap().id;
@@ -32,8 +32,8 @@ async fn a_value_that_an_update_moves_is_found_where_it_is(world: World) {
 }
 
 everywhere!(a_value_that_a_saved_row_takes_over_is_found_there);
-/// Goal: the same by `save`, which writes every column, and without a look in between: the index entry
-/// that was cached leads to the row that has left the value.
+/// Goal: the same by `save`, which writes every column, and without a lookup in between: the cached
+/// index entry holds the key of the row that has left the value.
 async fn a_value_that_a_saved_row_takes_over_is_found_there(world: World) {
     let (_db, members) = members(&world).await;
     let mut ada = members.insert(new_member("a", 1, 1)).await.unwrap();

@@ -55,7 +55,7 @@ async fn null_is_found_by_none_and_collides_with_no_number(world: World) {
 }
 
 everywhere!(null_collides_with_no_text);
-/// Goal: the same for texts, also those that look like NULL or like what stands for it in a key.
+/// Goal: the same for texts, also those that look like NULL or like its spelling in a key.
 async fn null_collides_with_no_text(world: World) {
     world.create_table(remark::Entity).await;
     let db = world.db().await;

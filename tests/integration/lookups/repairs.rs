@@ -1,5 +1,5 @@
-//! After statements past the library: what rows are found by ends right, by whatever the cache is
-//! told of them.
+//! After statements past the library: index entries are right again, whichever call invalidates or
+//! repairs them.
 
 use cached_repo::CacheError;
 use cached_repo_tests::{World, entities::lookups::member};
@@ -7,8 +7,8 @@ use sea_orm::ConnectionTrait;
 
 use super::{id_of, members, new_member, settled, team};
 
-/// Ada in team 1 and Bob in team 2, with all that is known of them cached, and of what they might
-/// become.
+/// Ada in team 1 and Bob in team 2. All lookups of their values are cached, also those of values
+/// that they may get.
 async fn known(world: &World) -> (cached_repo::CachedDb, member::Repository, i64, i64) {
     let (db, members) = members(world).await;
     let ada = members.insert(new_member("ada", 1, 1)).await.unwrap().id;
@@ -35,8 +35,8 @@ async fn has_moved(members: &member::Repository, ada: i64) {
 }
 
 everywhere!(an_invalidated_row_is_found_by_what_it_is_now);
-/// Goal: `invalidate` reads the row and invalidates what it is found by now; what it was found by
-/// before leads to a row that no longer matches.
+/// Goal: `invalidate` reads the row and invalidates the index entries of its current values. The
+/// entries of its earlier values hold the key of a row that no longer matches.
 async fn an_invalidated_row_is_found_by_what_it_is_now(world: World) {
     let (_db, members, ada, _) = known(&world).await;
     world.raw(MOVE_ADA).await;
@@ -90,10 +90,10 @@ async fn many_fresh_rows_are_found_by_what_they_are_now(world: World) {
     has_moved(&members, ada).await;
 }
 
-everywhere!(a_fresh_search_is_not_followed_by_older_rows);
-/// Goal: what `fresh().find_by_email` and `fresh().find_all_by_team_id` show, no later read goes
-/// back on: not by the same value, not by the key, and not by anything else.
-async fn a_fresh_search_is_not_followed_by_older_rows(world: World) {
+everywhere!(a_fresh_lookup_is_not_followed_by_older_rows);
+/// Goal: after `fresh().find_by_email` and `fresh().find_all_by_team_id`, no later read returns an
+/// older row: not by the same value, not by the key, and not by any other value.
+async fn a_fresh_lookup_is_not_followed_by_older_rows(world: World) {
     let (_db, members, ada, _) = known(&world).await;
     world
         .raw(r#"UPDATE "member" SET chair = 9 WHERE email = 'ada'"#)
@@ -126,9 +126,9 @@ async fn a_fresh_search_is_not_followed_by_older_rows(world: World) {
     assert_eq!(members.find_by_seat(3, 5).await.unwrap().unwrap().id, ada);
 }
 
-everywhere!(a_fresh_search_ends_an_absence_and_an_index_entry);
+everywhere!(a_fresh_lookup_ends_an_absence_and_an_index_entry);
 /// Goal: `fresh()` by a value that is known to be absent, and by one whose row has left.
-async fn a_fresh_search_ends_an_absence_and_an_index_entry(world: World) {
+async fn a_fresh_lookup_ends_an_absence_and_an_index_entry(world: World) {
     let (_db, members, ada, _) = known(&world).await;
     world.raw(MOVE_ADA).await;
     assert_eq!(members.fresh().find_by_email("ada").await.unwrap(), None);
@@ -138,9 +138,9 @@ async fn a_fresh_search_ends_an_absence_and_an_index_entry(world: World) {
     has_moved(&members, ada).await;
 }
 
-everywhere!(a_fresh_search_without_a_change_leaves_the_rows_cached);
-/// Goal: asking the database does not cost the cache what was right.
-async fn a_fresh_search_without_a_change_leaves_the_rows_cached(world: World) {
+everywhere!(a_fresh_lookup_without_a_change_leaves_the_rows_cached);
+/// Goal: a fresh read without a change keeps the cached rows.
+async fn a_fresh_lookup_without_a_change_leaves_the_rows_cached(world: World) {
     let (db, members, ada, _) = known(&world).await;
     members.fresh().find_by_email("ada").await.unwrap();
     members.fresh().find_all_by_team_id(1).await.unwrap();
@@ -154,8 +154,8 @@ async fn a_fresh_search_without_a_change_leaves_the_rows_cached(world: World) {
 }
 
 everywhere!(a_transactions_own_statements_are_found_after_its_commit);
-/// Goal: `tx.invalidate`: the row is read again before the COMMIT, also if the statement comes after
-/// the call, and inside a savepoint.
+/// Goal: `tx.invalidate`: the row is read again before the COMMIT, also if the statement comes
+/// after the call, and inside a savepoint.
 async fn a_transactions_own_statements_are_found_after_its_commit(world: World) {
     let (db, members, ada, bob) = known(&world).await;
     let tx = db.begin().await.unwrap();
@@ -204,8 +204,8 @@ async fn invalidating_all_ends_every_index_entry(world: World) {
 }
 
 everywhere!(a_database_that_cannot_say_what_a_row_is_found_by_costs_the_entity);
-/// Goal: `invalidate` cannot read the row: it says so, and nothing of the entity is served from the
-/// cache any more, since any of it may be wrong.
+/// Goal: `invalidate` cannot read the row. It returns an error, and nothing of the entity is served
+/// from the cache any more, because any entry may be wrong.
 async fn a_database_that_cannot_say_what_a_row_is_found_by_costs_the_entity(world: World) {
     let (_db, members, ada, _) = known(&world).await;
     world.raw(MOVE_ADA).await;
@@ -217,7 +217,7 @@ async fn a_database_that_cannot_say_what_a_row_is_found_by_costs_the_entity(worl
 }
 
 everywhere!(a_transaction_that_cannot_say_what_a_row_is_found_by_is_rolled_back);
-/// Goal: the same before a COMMIT: rolled back rather than committed with wrong index entries.
+/// Goal: the same before a COMMIT: it is rolled back instead of committed with wrong index entries.
 async fn a_transaction_that_cannot_say_what_a_row_is_found_by_is_rolled_back(world: World) {
     let (db, members, ada, bob) = known(&world).await;
     let tx = db.begin().await.unwrap();

@@ -39,7 +39,7 @@ async fn many_emails_are_one_statement_and_then_none(world: World) {
         settled(&db).await;
         statements.push(world.statements.verbs().len());
     }
-    // Under MySQL's collations nobody's absence is known, so it is asked for again.
+    // Under MySQL's collations absences are not cached, so the database is asked again.
     let expected = match world.backend() {
         DbBackend::MySql => [1, 2, 1],
         _ => [1, 1, 0],
@@ -74,7 +74,7 @@ async fn many_numbers_and_pairs_are_one_statement_and_then_none(world: World) {
 }
 
 everywhere!(many_emails_follow_what_was_written);
-/// Goal: index entries to rows that have moved, gone or come, all in one search.
+/// Goal: index entries of rows that have moved, gone or come, all in one lookup.
 async fn many_emails_follow_what_was_written(world: World) {
     let (_db, members) = filled(&world).await;
     for _ in 0..2 {

@@ -71,12 +71,12 @@ outage! {
 }
 
 outage! {
-    /// Goal: a Redis that stops answering: each read costs one time-out and a SELECT, after a few
-    /// the connection stops trying, and it is back soon after Redis is.
+    /// Goal: a Redis that stops answering: each read costs one time-out and a SELECT. After a few
+    /// time-outs the connection stops trying, and it is back soon after Redis is.
     async fn a_paused_redis_costs_a_few_time_outs_and_then_nothing() {
         let mut redis = Redis::start().unwrap();
         let world = on(&redis).await;
-        // Long enough to tell one time-out from two.
+        // Long enough to distinguish one time-out from two.
         let timeout = Duration::from_millis(400);
         let db = world.db_with(|config| config.cache_timeout = timeout).await;
         let notes = note::Repository::new(&db);
@@ -138,7 +138,7 @@ outage! {
 }
 
 outage! {
-    /// Goal: the scripts are forgotten: each is sent again, and nobody notices.
+    /// Goal: Redis forgets the scripts: each is sent again, and no caller notices.
     async fn scripts_that_redis_forgot_are_sent_again() {
         let redis = Redis::start().unwrap();
         let world = on(&redis).await;

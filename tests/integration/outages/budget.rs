@@ -12,7 +12,7 @@ use sea_orm::{ActiveValue::Set, ConnectionTrait, DbBackend, TransactionTrait};
 
 use super::{new_note, on, unique};
 
-/// Long enough to tell one time-out from two.
+/// Long enough to distinguish one time-out from two.
 const TIMEOUT: Duration = Duration::from_millis(500);
 
 fn patient(config: &mut Config) {
@@ -20,7 +20,8 @@ fn patient(config: &mut Config) {
 }
 
 outage! {
-    /// Goal: a reader that joins behind a flight has waited for Redis already, and does not again.
+    /// Goal: a reader whose flight starts after another one has waited for Redis already, and does
+    /// not wait again.
     async fn a_follower_waits_for_redis_once() {
         let mut redis = Redis::start().unwrap();
         let world = on(&redis).await;
@@ -49,7 +50,8 @@ outage! {
 }
 
 outage! {
-    /// Goal: a fresh read asks for a lease, and then tells what it found: both within one time-out.
+    /// Goal: a fresh read asks for a lease, and then stores what it found: both within one
+    /// time-out.
     async fn a_fresh_read_waits_for_redis_once() {
         let mut redis = Redis::start().unwrap();
         let world = on(&redis).await;

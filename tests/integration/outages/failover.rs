@@ -1,6 +1,6 @@
-//! A failover that loses acknowledged writes: Redis comes back as it was a while ago. Here nothing
-//! can be promised but bounds: stale at most until the TTL, no panic, no error, and whatever
-//! touches the row repairs it.
+//! A failover that loses acknowledged writes: Redis comes back as it was a while ago. The only
+//! promise here is a bound: stale at most until the TTL, no panic, no error, and any write, refresh
+//! or invalidation of the row repairs it.
 //!
 //! A snapshot (`SAVE`) stands for the replica that lags, a restart from it for its promotion.
 
@@ -53,8 +53,8 @@ async fn has_passed(moment_ms: u64) -> Option<()> {
 }
 
 outage! {
-    /// Goal: block and done of a save, and of a delete, are lost: the old rows are back, until the
-    /// end of their TTL and not a moment longer.
+    /// Goal: block and publish of a save, and of a delete, are lost: the old rows are back, until
+    /// the end of their TTL and not a moment longer.
     async fn what_a_failover_brings_back_ends_with_its_ttl() {
         let mut redis = Redis::start().unwrap();
         let world = on(&redis).await;
@@ -92,9 +92,9 @@ outage! {
 }
 
 outage! {
-    /// Goal: whatever touches a row that a failover brought back repairs it, for everyone: a save
-    /// conflicts and does so, and so do a refresh and an invalidation.
-    async fn whoever_touches_a_row_that_a_failover_brought_back_repairs_it() {
+    /// Goal: a save, a refresh and an invalidation each repair, for everyone, a row that a failover
+    /// brought back. The save conflicts.
+    async fn a_save_a_refresh_or_an_invalidation_repairs_a_row_that_a_failover_brought_back() {
         let mut redis = Redis::start().unwrap();
         let world = on(&redis).await;
         let repositories = two(&world, Duration::from_secs(600)).await;
@@ -131,7 +131,7 @@ outage! {
 }
 
 outage! {
-    /// Goal: only the done is lost: the block is back, and with it the protection of the write;
+    /// Goal: only the publish is lost: the block is back, and with it the protection of the write;
     /// readers ask the database until the block lapses.
     async fn a_failover_that_loses_only_the_done_leaves_nothing_stale() {
         let mut redis = Redis::start().unwrap();

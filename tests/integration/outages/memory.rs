@@ -1,4 +1,4 @@
-//! Redis forgets: it is flushed, full, or evicts what it likes.
+//! Redis forgets: it is flushed, full, or evicts any key.
 
 use std::{
     sync::{
@@ -110,8 +110,8 @@ outage! {
 }
 
 outage! {
-    /// Goal: at its memory limit Redis has room for what protects writes, which expires, not for their
-    /// rows: inserts do not make it grow without bound.
+    /// Goal: at its memory limit Redis has room for blocks and tombstones, which expire, and not
+    /// for the rows: inserts do not make it grow without bound.
     async fn inserts_do_not_grow_a_full_redis() {
         const ROWS: i64 = 8_000;
         const ROW_BYTES: usize = 2_000;
@@ -139,8 +139,8 @@ outage! {
 }
 
 outage! {
-    /// Goal: a Redis that evicts what it likes, blocks and leases included: rows come from the
-    /// database, and every read after a write sees it.
+    /// Goal: a Redis that evicts any key, blocks and leases included: rows come from the database,
+    /// and every read after a write sees it.
     async fn a_redis_that_evicts_anything_serves_nothing_stale() {
         let redis = Redis::builder()
             .arg("maxmemory", "4mb")
@@ -207,7 +207,7 @@ outage! {
 
 outage! {
     /// Goal: a Redis that comes back empty in the middle of a load and of a write: the lease from
-    /// before stores nothing, and the write is published or owed.
+    /// before stores nothing, and the write is published or its invalidation is queued.
     async fn a_restart_in_the_middle_of_a_load_and_a_write_leaves_nothing_stale() {
         let mut redis = Redis::start().unwrap();
         let world = on(&redis).await;

@@ -1,5 +1,5 @@
 //! Redis is away, slow, empty, full or forgetful: reads go to the database, writes follow the
-//! policy, nothing hangs, and nothing stale is served by whoever knows better.
+//! policy, nothing hangs, and a process that knows of a change serves nothing older.
 #![expect(
     clippy::unwrap_used,
     reason = "a test whose helper cannot do its part has failed"
@@ -85,7 +85,7 @@ async fn is_cached(notes: &note::Repository, id: i64, text: &str) {
     .await;
 }
 
-/// Reads until the connection has given up, so that what follows is not even sent.
+/// Reads until the connection has given up, so that the next commands are not even sent.
 async fn until_given_up(db: &CachedDb) {
     let notes = note::Repository::new(db);
     eventually("the connection has given up", async || {

@@ -87,8 +87,9 @@ async fn shows_without_near(badges: &badge::Repository, id: i64, text: &str) {
 }
 
 outage! {
-    /// Goal: several caches kept serving what changed while their subscription was broken, until
-    /// its TTL. Here everything goes, and nothing is kept before the new subscription works.
+    /// Goal: several other caches kept serving changed rows while their subscription was broken,
+    /// until their TTL. Here the near cache is emptied, and keeps nothing before the new
+    /// subscription works.
     async fn a_broken_subscription_empties_the_near_cache() {
         let redis = Redis::start().unwrap();
         let (world, writers, id) = with_a_row(&redis).await;
@@ -114,8 +115,8 @@ outage! {
 }
 
 outage! {
-    /// Goal: a connection that hangs is like one on which nothing happens, to whoever only
-    /// listens. The heartbeat tells the two apart.
+    /// Goal: for a process that only listens, a connection that hangs looks like one without
+    /// messages. The heartbeat distinguishes the two.
     async fn a_silent_subscription_empties_the_near_cache() {
         let redis = Redis::start().unwrap();
         let (world, writers, id) = with_a_row(&redis).await;
@@ -134,9 +135,9 @@ outage! {
 }
 
 outage! {
-    /// Goal: a message that arrives late, if in order, is true of a while ago, and proves
-    /// nothing that is served now.
-    async fn a_late_subscription_vouches_for_nothing() {
+    /// Goal: a heartbeat that arrives late, although in order, proves that nothing was missed until
+    /// a while ago, and nothing about rows that are served now.
+    async fn a_late_subscription_proves_nothing() {
         let redis = Redis::start().unwrap();
         let (world, writers, id) = with_a_row(&redis).await;
         let subscription = Proxy::start(redis.port()).unwrap();
@@ -144,7 +145,7 @@ outage! {
         let badges = badge::Repository::new(&db);
         assert_eq!(near(&badges, id).await, "old");
 
-        // As long as several pulses; the connection is never given up.
+        // As long as several heartbeats; the connection is never given up.
         subscription.delay(Duration::ZERO, Duration::from_millis(2_000));
         write(&writers, id, "new").await;
         shows_without_near(&badges, id, "new").await;
@@ -157,8 +158,8 @@ outage! {
 }
 
 outage! {
-    /// Goal: a subscription that works, at a server where nobody announces anything (after a
-    /// failover, say), is worth nothing, and is seen to be.
+    /// Goal: the subscription works, but at a server where nobody announces anything (after a
+    /// failover, for example). The process notices it and keeps nothing near.
     async fn a_subscription_at_another_server_keeps_nothing_near() {
         let (redis, other) = (Redis::start().unwrap(), Redis::start().unwrap());
         let (world, writers, id) = with_a_row(&redis).await;
@@ -245,7 +246,7 @@ outage! {
         let mut row = writers.fresh().find_by_id(id).await.unwrap().unwrap().into_model();
         row.text = "new".into();
         writers.save(row).await.unwrap();
-        // What the writer announced is on its way; what is announced later comes later.
+        // The writer's announcement is on its way; later announcements arrive later.
         eventually("the announcement has arrived", async || {
             writers.invalidate(another).await.unwrap();
             let found = badges.clone();
@@ -263,8 +264,8 @@ outage! {
 }
 
 outage! {
-    /// Goal: a Redis user who may not announce changes has no cache, rather than one in which
-    /// others keep what it has changed.
+    /// Goal: a process whose Redis user may not announce changes has no cache. Otherwise other
+    /// processes would keep the rows that it has changed.
     async fn without_the_right_to_announce_there_is_no_cache() {
         let redis = Redis::start().unwrap();
         let (world, _, id) = with_a_row(&redis).await;

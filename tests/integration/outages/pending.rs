@@ -1,4 +1,5 @@
-//! What the cache could not be told is owed, visible, replayed, and not contradicted until then.
+//! Invalidations that the cache did not acknowledge are queued, visible and replayed. Until then
+//! the process serves nothing that contradicts them.
 
 use std::time::{Duration, Instant};
 
@@ -16,8 +17,8 @@ use super::{
 };
 
 outage! {
-    /// Goal: `Proceed`: a write while Redis is away commits, is pending, is not contradicted by
-    /// the old entry that Redis still holds, and is replayed.
+    /// Goal: `Proceed`: a write while Redis is away commits and its invalidation is queued. Its
+    /// process does not serve the old entry that Redis still holds, and replays the invalidation.
     async fn a_write_while_redis_is_away_is_pending_and_then_replayed() {
         let mut redis = Redis::start().unwrap();
         let world = on(&redis).await;
@@ -35,7 +36,7 @@ outage! {
         assert_eq!((saved.version, db.pending_invalidations()), (2, 1));
         assert_eq!(db.stats().unpublished, 1);
         assert_eq!(find(&notes, 1).await, ("new".into(), Source::Database));
-        // A second write of the same key is owed once.
+        // A second write of the same key is queued once.
         let saved = notes.save(saved.into_model()).await.unwrap();
         assert_eq!((saved.version, db.pending_invalidations()), (3, 1));
 
@@ -76,7 +77,7 @@ outage! {
 }
 
 outage! {
-    /// Goal: an `invalidate` while Redis is away is remembered, also if its caller leaves.
+    /// Goal: an `invalidate` while Redis is away is queued, also if its caller leaves.
     async fn an_invalidation_while_redis_is_away_is_replayed_even_if_its_caller_left() {
         let mut redis = Redis::start().unwrap();
         let world = on(&redis).await;
@@ -145,8 +146,9 @@ outage! {
 }
 
 outage! {
-    /// Goal: what is pending is visible in the statistics: of each entity, and of all together; an
-    /// entity that is owed one as a whole counts as one. A gauge, so it ends at zero.
+    /// Goal: queued invalidations are visible in the statistics, of each entity and of all
+    /// together. An invalidation of a whole entity counts as one. The counter is a gauge, so it
+    /// ends at zero.
     async fn what_is_pending_is_visible_in_the_statistics() {
         let mut redis = Redis::start().unwrap();
         let world = on(&redis).await;
@@ -174,7 +176,7 @@ outage! {
         notes.insert(new_note(1, "one")).await.unwrap();
         notes.insert(new_note(2, "two")).await.unwrap();
         assert_eq!(pending(), [2, 1, 3]);
-        // Beyond the capacity the entity is owed one as a whole.
+        // Beyond the capacity one invalidation of the whole entity is queued.
         notes.insert(new_note(3, "three")).await.unwrap();
         notes.insert(new_note(4, "four")).await.unwrap();
         assert_eq!(pending(), [3, 1, 4]);
@@ -190,8 +192,8 @@ outage! {
 }
 
 outage! {
-    /// Goal: the block was acknowledged and `done` is lost, with the process: another process is
-    /// served nothing stale, and reads and caches the committed row.
+    /// Goal: the block was acknowledged, and the process dies before it publishes: another process
+    /// is served nothing stale, and reads and caches the committed row.
     async fn a_done_that_is_lost_after_an_acknowledged_block_leaves_nothing_stale() {
         let mut redis = Redis::start().unwrap();
         let world = on(&redis).await;
@@ -212,7 +214,8 @@ outage! {
             let notes = notes.clone();
             async move { notes.save(row).await }
         });
-        // Blocked and committed. It loses its connection for ever, and with it what it owes.
+        // Blocked and committed. It loses its connection for ever, and its queued invalidation is
+        // lost.
         gate.arrived(1).await;
         redis.pause().unwrap();
         gate.open();
@@ -227,9 +230,9 @@ outage! {
 }
 
 outage! {
-    /// Goal: a writer that panics after its commit, while Redis is away: what it owes is owed all
+    /// Goal: a writer panics after its commit, while Redis is away: its invalidation is queued all
     /// the same.
-    async fn a_writer_that_dies_between_commit_and_publish_owes_what_redis_does_not_know() {
+    async fn a_writer_that_dies_between_commit_and_publish_queues_its_invalidation() {
         let mut redis = Redis::start().unwrap();
         let world = on(&redis).await;
         let db = world.db_with(as_users_do).await;
@@ -253,7 +256,8 @@ outage! {
 }
 
 outage! {
-    /// Goal: `shutdown` waits for what is under way and pending, and no longer than it was told.
+    /// Goal: `shutdown` waits for running work and queued invalidations, and no longer than its
+    /// limit.
     async fn shutdown_drains_or_times_out() {
         let mut redis = Redis::start().unwrap();
         let world = on(&redis).await;
@@ -263,7 +267,7 @@ outage! {
         let mut row = notes.insert(new_note(1, "old")).await.unwrap().into_model();
         assert_eq!(db.shutdown(READ_LIMIT).await, Drained::All);
 
-        // A write that is under way, whose caller has left.
+        // A write in flight, whose caller has left.
         row.text = text.as_str().into();
         let gate = Gate::hold(&text);
         let caller = tokio::spawn({
@@ -277,7 +281,7 @@ outage! {
         assert_eq!(db.shutdown(READ_LIMIT).await, Drained::All);
         is_cached(&notes, 1, &text).await;
 
-        // An invalidation that is owed.
+        // A queued invalidation.
         redis.pause().unwrap();
         notes.invalidate(1).await.unwrap_err();
         let began = Instant::now();

@@ -1,4 +1,4 @@
-//! `on_cache_failure`: what a write does while the cache cannot be told of it.
+//! `on_cache_failure`: what a write does while it cannot block or publish.
 
 use cached_repo::{CachedDb, CommitError, OnCacheFailure, Source, TransactionError, WriteError};
 use cached_repo_harness::Redis;
@@ -158,8 +158,8 @@ outage! {
 }
 
 outage! {
-    /// Goal: a transaction is written as a whole or not at all: one entity that refuses takes the
-    /// others with it, and without one the others proceed, whatever the database's policy.
+    /// Goal: a transaction is written as a whole or not at all: one entity that refuses makes the
+    /// whole transaction refuse. Without one all proceed, whatever the database's policy.
     async fn a_transaction_is_refused_if_one_of_its_entities_refuses() {
         let mut redis = Redis::start().unwrap();
         for policy in [OnCacheFailure::Proceed, OnCacheFailure::Refuse] {

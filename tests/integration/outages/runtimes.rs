@@ -1,4 +1,5 @@
-//! Background work lives on the runtime that the `CachedDb` was built on, whoever starts it.
+//! Background work runs on the runtime that the `CachedDb` was built on, whichever runtime starts
+//! it.
 
 use std::{
     sync::mpsc,
@@ -52,7 +53,8 @@ fn the_connection_comes_back_whoever_noticed_its_loss() {
     home.block_on(is_cached(&notes, 1, "row"));
 }
 
-/// Goal: outside a runtime a cold find works, because its load runs on the runtime of the `CachedDb`.
+/// Goal: outside a runtime a cold find works, because its load runs on the runtime of the
+/// `CachedDb`.
 #[test]
 fn a_cold_find_outside_a_runtime_is_answered() {
     let home = Runtime::new().unwrap();
@@ -73,7 +75,7 @@ fn a_cold_find_outside_a_runtime_is_answered() {
 #[test]
 fn a_runtime_ends_while_cold_finds_run() {
     for round in 0..20 {
-        let (tell, told) = mpsc::channel();
+        let (sender, receiver) = mpsc::channel();
         std::thread::spawn(move || {
             let home = Runtime::new().unwrap();
             let world = home.block_on(async {
@@ -92,16 +94,17 @@ fn a_runtime_ends_while_cold_finds_run() {
                 world
             });
             drop(home);
-            tell.send(()).unwrap();
+            sender.send(()).unwrap();
             drop(world);
         });
-        told.recv_timeout(Duration::from_secs(20))
+        receiver
+            .recv_timeout(Duration::from_secs(20))
             .unwrap_or_else(|_| panic!("round {round}: the runtime does not end"));
     }
 }
 
-/// Goal: without the runtime of `build` there is a clear error, and nothing is written that nobody
-/// would tell the cache of.
+/// Goal: without the runtime of `build` there is a clear error, and no row is written whose
+/// invalidation could not be sent.
 #[test]
 fn without_the_runtime_of_build_reads_and_writes_say_so() {
     let (home, visitor) = (Runtime::new().unwrap(), Runtime::new().unwrap());

@@ -1,5 +1,5 @@
-//! Redis is away: searches and finds of many go to the database, and what is written meanwhile is
-//! found, during and after.
+//! Redis is away: lookups and finds of many rows go to the database. What is written meanwhile is
+//! found, during the outage and after it.
 
 use cached_repo::{CachedDb, WriteError};
 use cached_repo_harness::Redis;
@@ -35,9 +35,9 @@ async fn known(redis: &Redis) -> (World, CachedDb, member::Repository, Vec<i64>)
     (world, db, members, ids)
 }
 
-/// What each way to search finds, in time.
+/// What each lookup finds, in time.
 async fn are_found(members: &member::Repository, ids: &[i64]) {
-    let search = async {
+    let lookup = async {
         for (at, id) in ids.iter().enumerate() {
             let chair = i32::try_from(at).unwrap() + 1;
             let one = members.find_by_badge(chair).await.unwrap();
@@ -53,10 +53,10 @@ async fn are_found(members: &member::Repository, ids: &[i64]) {
         let many = members.find_by_ids(ids.iter().copied()).await.unwrap();
         assert!(many.iter().flatten().map(|row| &row.id).eq(ids));
     };
-    // Each search is at most two operations that time out, until the connection gives up.
-    tokio::time::timeout(READ_LIMIT * 5, search)
+    // Each lookup is at most two operations that time out, until the connection gives up.
+    tokio::time::timeout(READ_LIMIT * 5, lookup)
         .await
-        .expect("searches took longer than their time-outs");
+        .expect("lookups took longer than their time-outs");
 }
 
 async fn is_cached(world: &World, members: &member::Repository, ids: &[i64]) {
@@ -69,9 +69,9 @@ async fn is_cached(world: &World, members: &member::Repository, ids: &[i64]) {
 }
 
 outage! {
-    /// Goal: with Redis dead, and with one that hangs, every search is right; what is inserted is
+    /// Goal: with Redis dead, and with one that hangs, every lookup is right; what is inserted is
     /// found at once, by the writer, and by everyone when Redis is back.
-    async fn searches_do_without_redis() {
+    async fn lookups_work_without_redis() {
         let mut redis = Redis::start().unwrap();
         let (world, db, members, mut ids) = known(&redis).await;
         let other = world.db_with(as_users_do).await;
@@ -84,7 +84,7 @@ outage! {
         ids.push(c.id);
         are_found(&members, &ids).await;
         redis.resume().unwrap();
-        eventually("what is owed is told", async || {
+        eventually("the queued invalidations are sent", async || {
             (db.pending_invalidations() == 0).then_some(())
         })
         .await;
@@ -104,8 +104,8 @@ outage! {
 }
 
 outage! {
-    /// Goal: with `refuse`, an insert whose index entries cannot be blocked is not made, also where the
-    /// database makes one of its values.
+    /// Goal: with `refuse`, an insert whose index entries cannot be blocked is not made, also where
+    /// the database makes one of its values.
     async fn a_write_whose_index_entries_cannot_be_blocked_is_refused() {
         let mut redis = Redis::start().unwrap();
         let (world, _, members, ids) = known(&redis).await;

@@ -1,4 +1,4 @@
-//! What is explored: each promise with the faults it is made under.
+//! The explored cases: each promise with the faults under which it holds.
 
 use cached_repo::internals::Claims;
 
@@ -15,7 +15,7 @@ use crate::{
     },
 };
 
-/// Nothing goes wrong but crashes, which are always explored.
+/// No faults but crashes, which are always explored.
 const CALM: Faults = Faults {
     short_pauses: 0,
     floor_pauses: 0,
@@ -24,14 +24,14 @@ const CALM: Faults = Faults {
     late_done: false,
     late_commit: false,
 };
-/// Writers stall or die, and what they publish is late or lost.
+/// Writers stall or die, and their publishes arrive late or are lost.
 const LOST_DONE: Faults = Faults {
     short_pauses: 1,
     floor_pauses: 1,
     late_done: true,
     ..CALM
 };
-/// The same without what only floors are concerned by.
+/// The same without the faults that matter only for floors.
 const OUTAGE: Faults = Faults {
     floor_pauses: 0,
     ..LOST_DONE
@@ -49,13 +49,13 @@ const SLOW_COMMIT: Faults = Faults {
     late_commit: true,
     ..CALM
 };
-/// A slow commit is acknowledged although its `done` got no reply: with readers this is a known
-/// hole, but the writers alone must not make the cache serve what the slow write has overtaken.
+/// A slow commit is acknowledged although its publish got no reply: with readers this is a known
+/// hole. But the writers alone must not make the cache serve a row that a later write has replaced.
 const SLOW_COMMIT_LOST_DONE: Faults = Faults {
     late_done: true,
     ..SLOW_COMMIT
 };
-/// Redis forgets keys; what is published arrives.
+/// Redis forgets keys; every publish arrives.
 const EVICTIONS: Faults = Faults {
     short_pauses: 1,
     evictions: 2,
@@ -81,7 +81,7 @@ const fn case(
     }
 }
 
-/// The same where two writes are listed by themselves.
+/// The same where at most two writes have a slot of their own.
 const fn two_slots(case: Case) -> Case {
     Case { slots: 2, ..case }
 }
@@ -93,8 +93,8 @@ const fn unversioned(case: Case) -> Case {
     }
 }
 
-/// Under these faults a row may be seen before it is acknowledged and then not, see the known
-/// holes in ARCHITECTURE.md; what was acknowledged is never lost.
+/// Under these faults a reader may see a row before it is acknowledged and not see it later, see
+/// the known holes in ARCHITECTURE.md. An acknowledged write is never lost.
 const fn acknowledged_only(case: Case) -> Case {
     Case {
         monotonic: false,

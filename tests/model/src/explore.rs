@@ -22,15 +22,15 @@ pub(crate) trait System: Clone + Hash {
     /// Takes a step.
     fn take(&mut self, step: Self::Step);
 
-    /// Why this state must not be, if it must not.
+    /// Why this state violates an invariant, if it does.
     fn violation(&self) -> Option<String>;
 }
 
-/// What a search found.
+/// The result of an exploration.
 pub(crate) enum Verdict<Step> {
-    /// Nothing is wrong with any reachable state.
+    /// No reachable state violates an invariant.
     Holds { states: usize },
-    /// The shortest way to a state that must not be.
+    /// The shortest way to a state that violates one.
     Violated {
         states: usize,
         path: Vec<Step>,

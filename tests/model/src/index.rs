@@ -1,11 +1,11 @@
-//! One row, an index key that may list it, and everyone who searches and writes.
+//! One row, an index key that may list it, and the readers and writers of both.
 //!
-//! Both entries are handled by the shipped state machine. A search follows the index entry to the row,
-//! through the row's own entry, and drops a row that does not match; without an index entry it asks the
-//! database under a lease of the index key. A write blocks the index key of the row's *new* value
-//! only, beside the row. What is checked: a search that finishes has returned what the database
-//! held at some moment between the newest state known when it began and now; so it returns no row
-//! that is too old, none that does not match, and misses none that was there all the time.
+//! Both entries are handled by the shipped state machine. A lookup reads the row of the index
+//! entry, through the row's own entry, and drops a row that does not match; without an index entry
+//! it asks the database under a lease of the index key. A write blocks the row and the index key of
+//! the row's *new* value only. The invariant: a finished lookup has returned the database's state
+//! at some moment between the newest state known when it began and now. So it returns no row that
+//! is too old, none that does not match, and misses none that was there all the time.
 
 use std::fmt;
 
@@ -23,7 +23,7 @@ use crate::{
     },
 };
 
-/// What a writer wants to do with the row. Searches are for the value 2.
+/// What a writer wants to do with the row. Lookups are for the value 2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Job {
     /// Sets the value to 2.
@@ -43,12 +43,12 @@ pub(crate) enum Job {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Case {
     pub(crate) name: &'static str,
-    /// The row's value at the start, `None` for no row; what the cache knows is right.
+    /// The row's value at the start, `None` for no row; the cache holds the right state.
     pub(crate) start: Option<u8>,
     pub(crate) writers: &'static [Job],
     pub(crate) readers: usize,
     pub(crate) faults: Faults,
-    /// Whether reads are promised never to go backwards before the write they saw is
+    /// Whether the case promises that reads never go backwards before the write they saw is
     /// acknowledged.
     pub(crate) monotonic: bool,
 }
@@ -74,7 +74,7 @@ pub(crate) enum Entry {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Writer {
-    /// Blocks what it touches, one key at a time.
+    /// Blocks its keys, one at a time.
     Blocking {
         row: bool,
         index_entry: bool,
@@ -82,7 +82,7 @@ enum Writer {
     Committed {
         state: u8,
         publish: Publish,
-        /// What is still to be told.
+        /// Whether the publish of each entry is still to be sent.
         row: bool,
         index_entry: bool,
         acknowledged: bool,
@@ -102,7 +102,7 @@ enum Reader {
     IndexEntryMissed {
         floor: u8,
     },
-    Searching {
+    LookingUp {
         floor: u8,
         leased: bool,
     },
@@ -110,7 +110,7 @@ enum Reader {
     FillingHint {
         listed: bool,
     },
-    /// Follows an index entry to the row.
+    /// Reads the row of an index entry.
     Following {
         floor: u8,
     },
@@ -132,7 +132,7 @@ enum Reader {
 pub(crate) enum Step {
     LookAtHint(usize),
     LeaseHint(usize),
-    Search(usize),
+    Lookup(usize),
     FillHint(usize),
     LookAtRow(usize),
     LeaseRow(usize),
@@ -199,7 +199,7 @@ impl World {
         world.values[1] = case.start;
         let writers = case.writers.iter();
         world.writers = writers.map(|job| world.before_its_blocks(*job)).collect();
-        // What the cache knows is filled in as readers do.
+        // The cached entries are filled as readers fill them.
         let lease = lease(reader_token(9));
         let listed = case.start == Some(SOUGHT);
         Mutation::None.lease(&mut world.index_entry_cell, NOW, &lease);
@@ -211,15 +211,15 @@ impl World {
         world
     }
 
-    /// Whether a write touches the index key that is searched for.
-    fn touches_index_entry(job: Job) -> bool {
+    /// Whether a write changes the entry of the index key that is looked up.
+    fn changes_index_entry(job: Job) -> bool {
         !matches!(job, Job::MoveOut | Job::Delete)
     }
 
     fn before_its_blocks(&self, job: Job) -> Writer {
         let blocks = job != Job::RawMoveIn;
         let index_entry =
-            Self::touches_index_entry(job) && self.mutation != Mutation::IndexEntryNotBlocked;
+            Self::changes_index_entry(job) && self.mutation != Mutation::IndexEntryNotBlocked;
         Writer::Blocking {
             row: blocks,
             index_entry: blocks && index_entry,
@@ -247,28 +247,28 @@ impl World {
         }
     }
 
-    /// A search has found the row in this state.
+    /// A lookup has found the row in this state.
     fn found(&mut self, state: u8, floor: u8) {
         if state < floor {
-            self.violation = Some("a search returned an older row than was known when it began");
+            self.violation = Some("a lookup returned an older row than was known when it began");
         }
         if self.values[usize::from(state)] != Some(SOUGHT) {
-            self.violation = Some("a search returned a row that does not match");
+            self.violation = Some("a lookup returned a row that does not match");
         }
         if self.case.monotonic {
             self.known = self.known.max(state);
         }
     }
 
-    /// A search has found nothing.
+    /// A lookup has found nothing.
     fn found_nothing(&mut self, floor: u8) {
         let mut since = self.values[usize::from(floor)..=usize::from(self.row.state)].iter();
         if since.all(|value| *value == Some(SOUGHT)) {
-            self.violation = Some("a search missed a row that was there all the time");
+            self.violation = Some("a lookup missed a row that was there all the time");
         }
     }
 
-    /// What is known of the row ends a search that follows an index entry.
+    /// A cached row or absence ends a lookup that reads the row of an index entry.
     fn followed(&mut self, state: u8, floor: u8) {
         let matches = self.values[usize::from(state)] == Some(SOUGHT);
         if matches || self.mutation == Mutation::IndexEntryBelieved {
@@ -298,7 +298,7 @@ impl World {
         let mutation = self.mutation;
         let request = lease(reader_token(reader));
         self.readers[reader] = match mutation.lease(&mut self.index_entry_cell, NOW, &request) {
-            Leased::Granted => Reader::Searching {
+            Leased::Granted => Reader::LookingUp {
                 floor,
                 leased: true,
             },
@@ -307,14 +307,14 @@ impl World {
                 self.found_nothing(floor);
                 Reader::Ended
             }
-            Leased::Blocked | Leased::Wait | Leased::Hit(_) => Reader::Searching {
+            Leased::Blocked | Leased::Wait | Leased::Hit(_) => Reader::LookingUp {
                 floor,
                 leased: false,
             },
         };
     }
 
-    fn search(&mut self, reader: usize, floor: u8, leased: bool) {
+    fn lookup(&mut self, reader: usize, floor: u8, leased: bool) {
         let listed = self.row.value == Some(SOUGHT);
         if listed {
             self.found(self.row.state, floor);
@@ -376,7 +376,7 @@ impl World {
         let job = self.case.writers[writer];
         let state = self.row.state + 1;
         let exists = self.row.value.is_some();
-        let index_entry = Self::touches_index_entry(job);
+        let index_entry = Self::changes_index_entry(job);
         let put = |version, inserted| Publish::Put {
             version,
             state,
@@ -406,7 +406,8 @@ impl World {
                 Publish::Invalidate { floor: 0 },
             ),
             _ => {
-                // The row is not what the writer took it for, or it is rolled back.
+                // The row is not in the state that the writer expects, or the transaction is rolled
+                // back.
                 let publish = match job {
                     Job::RollBackMoveIn | Job::Insert => Publish::RolledBack,
                     _ => Publish::Invalidate { floor: 0 },
@@ -526,7 +527,7 @@ impl World {
         match self.readers[at] {
             Reader::Waiting => Some(Step::LookAtHint(at)),
             Reader::IndexEntryMissed { .. } => Some(Step::LeaseHint(at)),
-            Reader::Searching { .. } => Some(Step::Search(at)),
+            Reader::LookingUp { .. } => Some(Step::Lookup(at)),
             Reader::FillingHint { .. } => Some(Step::FillHint(at)),
             Reader::Following { .. } => Some(Step::LookAtRow(at)),
             Reader::RowMissed { .. } => Some(Step::LeaseRow(at)),
@@ -540,7 +541,7 @@ impl World {
         match self.readers[at] {
             Reader::Waiting => self.look_at_index_entry(at),
             Reader::IndexEntryMissed { floor } => self.lease_index_entry(at, floor),
-            Reader::Searching { floor, leased } => self.search(at, floor, leased),
+            Reader::LookingUp { floor, leased } => self.lookup(at, floor, leased),
             Reader::FillingHint { listed } => {
                 let fill = self.index_entry(at, listed);
                 let mutation = self.mutation;
@@ -622,7 +623,7 @@ impl System for World {
         match step {
             Step::LookAtHint(at)
             | Step::LeaseHint(at)
-            | Step::Search(at)
+            | Step::Lookup(at)
             | Step::FillHint(at)
             | Step::LookAtRow(at)
             | Step::LeaseRow(at)

@@ -43,7 +43,7 @@ fn main() -> Result<ExitCode> {
     })
 }
 
-/// What exploring a case came to.
+/// The result of exploring a case.
 struct Explored {
     name: &'static str,
     states: usize,
@@ -77,7 +77,7 @@ where
     Explored { name, states, end }
 }
 
-/// The cases that concern this, each explored when it is asked for.
+/// The cases for this mutation, each explored when it is first needed.
 fn exploring(
     concern: Concern,
     deep: bool,
@@ -100,7 +100,7 @@ fn exploring(
     }
 }
 
-/// Explores the cases; says whether all of them hold.
+/// Explores the cases; returns whether all of them hold.
 fn check(deep: bool) -> Result<bool> {
     let (mut all, mut cases, mut total) = (true, 0, 0);
     let mut began = Instant::now();
@@ -129,7 +129,7 @@ fn check(deep: bool) -> Result<bool> {
     Ok(all)
 }
 
-/// Tries every mutation on the cases until one catches it; says whether all were caught.
+/// Tries every mutation on the cases until one catches it; returns whether all were caught.
 fn mutate() -> Result<bool> {
     let mut survivors = 0;
     for (mutation, what) in Mutation::ALL {

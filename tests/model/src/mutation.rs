@@ -1,5 +1,5 @@
-//! Mistakes that the checker must see: each is put around one operation of the shipped state
-//! machine, by making the entry look as if the check it leaves out had passed.
+//! Mistakes that the checker must find. Each wraps one operation of the shipped state machine and
+//! makes the entry look as if the check that the mistake omits had passed.
 
 use cached_repo::internals::{
     Claims, Entry, Kind, Slot, Timestamp, Token, Version,
@@ -42,7 +42,7 @@ pub(crate) enum Mutation {
     OwnWriteNotedEarly,
 }
 
-/// Whose cases show a mistake.
+/// The kind of case that shows a mistake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Concern {
     Row,
@@ -51,7 +51,7 @@ pub(crate) enum Concern {
 }
 
 impl Mutation {
-    /// All of them, with what each does.
+    /// All of them, with a description of each.
     pub(crate) const ALL: [(Self, &'static str); 26] = [
         (Self::FillWithoutLease, "fill without checking the lease"),
         (Self::FillBelowFloor, "no floor check in fill"),
@@ -141,7 +141,7 @@ impl Mutation {
         ),
     ];
 
-    /// Whose cases it is to be seen in.
+    /// The kind of case that must show it.
     pub(crate) fn concern(self) -> Concern {
         match self {
             Self::IndexEntryNotBlocked | Self::IndexEntryBelieved => Concern::Index,
@@ -322,7 +322,7 @@ impl Mutation {
     }
 }
 
-/// Adds a claim of the writer, if it has none.
+/// Adds a block of the writer, if it has none.
 fn own(entry: &mut Entry, token: Token, until: Timestamp) {
     let mut writers = entry.claims.writers().to_vec();
     if writers.iter().all(|writer| writer.token != token) {
@@ -335,7 +335,7 @@ fn later(now: Timestamp) -> Timestamp {
     now.plus_ms(1000)
 }
 
-/// The claims of an entry, to be changed in place.
+/// The lease or blocks of an entry, to be changed in place.
 pub(crate) fn slots_mut(claims: &mut Claims) -> &mut [Slot] {
     match claims {
         Claims::None => &mut [],

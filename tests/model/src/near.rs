@@ -1,18 +1,19 @@
-//! One row, its cache entry, everyone who writes it, and a process that keeps it near.
+//! One row, its cache entry, its writers, and a process that keeps the row near.
 //!
-//! The entry is handled by the shipped state machine; what the scripts announce is restated here,
-//! and `tests/coherence/differential.rs` holds the scripts to the same. Readers of one process keep
-//! near what the entry holds, or what they have stored there, if their stamp still holds; nothing
-//! is ever too old for that. What ends it is, in the cases of *another* process, an announcement,
-//! which arrives in its order, whenever it likes, or is lost with the connection; in those of the
-//! *writers'* process, only that a write has been acknowledged, because what else it receives could
-//! only end more.
+//! The entry is handled by the shipped state machine. The announcements of the scripts are modelled
+//! again here, and `tests/coherence/differential.rs` checks that the scripts agree. Readers of one
+//! process keep near the row that the entry holds, or that they have stored there, if their stamp
+//! still holds; no row is ever too old for that. In the cases of *another* process, an announcement
+//! ends a near row: announcements arrive in order, at any time, or are lost with the connection. In
+//! the cases of the *writers'* process, only the acknowledgement of a write ends it, because other
+//! announcements could only end more.
 //!
 //! What is checked in every state:
 //!
-//! - another process serves nothing near that is older than a write of which the tier was told, once
-//!   nothing that the tier announced of it is on its way: from the commit on, so also if the writer
-//!   dies then; where a write may commit after its block has gone, from the acknowledgement on;
+//! - another process serves nothing near that is older than a write whose block or publish the tier
+//!   has received, once no announcement of it is on its way. This holds from the commit on, so also
+//!   if the writer dies then; where a write may commit after its block has gone, from the
+//!   acknowledgement on;
 //! - the writers' process serves nothing near that is older than what it has acknowledged.
 
 use std::fmt;
@@ -31,7 +32,7 @@ use crate::{
     },
 };
 
-/// Whose near cache it is.
+/// The process whose near cache it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Whose {
     Writers,
@@ -50,7 +51,7 @@ pub(crate) struct Case {
     pub(crate) faults: Faults,
     /// A block may arrive late or never, and its write goes on.
     pub(crate) lost_blocks: bool,
-    /// Whether readers load over a value that is still good, too.
+    /// Whether readers also load over a value that is still fresh.
     pub(crate) refreshes: bool,
     /// How often the connection that listens breaks.
     pub(crate) gaps: u8,
@@ -64,13 +65,14 @@ enum Writer {
     InFlight {
         expected: Option<u64>,
         left_ms: u64,
-        /// Whether it knows that its block stands.
+        /// Whether the writer knows that its block stands.
         held: bool,
     },
-    /// The SQL is over; the tier is told next.
+    /// The SQL is over; the publish is sent next.
     Finished(Publish),
-    /// Acknowledged; what the tier was sent may still arrive, and will be followed by this floor.
-    Owing {
+    /// Acknowledged with a queued invalidation: its earlier publish may still arrive, and this
+    /// floor follows.
+    Queued {
         sent: Option<Publish>,
         floor: u64,
     },
@@ -83,7 +85,7 @@ struct Write {
     /// The state that it committed.
     state: Option<u8>,
     acknowledged: bool,
-    /// The tier has been told of it, and so announces it.
+    /// The tier has received its block or its publish, and so announces it.
     announced: bool,
     /// Its block may still arrive.
     late_block: bool,
@@ -95,7 +97,7 @@ enum Reader {
     Stamped {
         holds: bool,
     },
-    /// Has read this state; only by mistake without a stamp by now.
+    /// Has read this state; the stamp is missing only in a mutation.
     Unstamped {
         state: u8,
     },
@@ -115,16 +117,16 @@ enum Reader {
     Ended,
 }
 
-/// What another process receives.
+/// Whether another process receives announcements.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Subscription {
     Receives,
-    /// Not any more, and it has not noticed; these writes it has missed.
+    /// Not any more, and it has not noticed; these are the announcements it missed.
     Broken {
         missed: Vec<u8>,
     },
     Gap,
-    /// It is sent what is announced, and does not trust that yet.
+    /// It receives announcements again, and does not trust them yet.
     Subscribed,
 }
 
@@ -136,7 +138,7 @@ pub(crate) enum Step {
     StampLate(usize),
     Keep(usize),
     AskForLease(usize),
-    /// Asks for the right to load over a value that is still good.
+    /// Asks for a lease to load over a value that is still fresh.
     AskForRefresh(usize),
     Select(usize),
     StampFill(usize),
@@ -147,8 +149,8 @@ pub(crate) enum Step {
     LateBlock(usize),
     Commit(usize),
     Done(usize),
-    /// Acknowledges a write of which the tier could not be told.
-    Owe(usize),
+    /// Acknowledges a write whose publish got no answer, and queues its invalidation.
+    Queue(usize),
     LateDone(usize),
     Replay(usize),
     Receive,
@@ -213,13 +215,13 @@ impl World {
 
     /// What a reader is given near right now.
     fn served_near(&self) -> Option<u8> {
-        // What its process owes is not read near.
+        // A key with a queued invalidation is not read near by its process.
         let distrusts = self.case.whose == Whose::Writers
-            && (self.writers.iter()).any(|writer| matches!(writer, Writer::Owing { .. }));
+            && (self.writers.iter()).any(|writer| matches!(writer, Writer::Queued { .. }));
         self.near.filter(|_| self.receives() && !distrusts)
     }
 
-    /// Whether what is served near must not be older than this write.
+    /// Whether a near row must not be older than this write.
     fn binds(&self, writer: usize) -> bool {
         let write = self.writes[writer];
         if self.case.whose == Whose::Writers {
@@ -232,7 +234,7 @@ impl World {
         write.announced && counts && !not_received
     }
 
-    /// The change is known in the process whose near cache this is.
+    /// The process of this near cache notes the change.
     fn raise_generation(&mut self) {
         self.near = None;
         if self.mutation == Mutation::NearKeptUnchecked {
@@ -247,7 +249,7 @@ impl World {
         }
     }
 
-    /// Whether it takes every change to be received.
+    /// Whether it takes all announcements to be received.
     fn receives(&self) -> bool {
         matches!(
             self.subscription,
@@ -351,7 +353,7 @@ impl World {
         let (job, versioned) = (self.case.writers[writer], self.case.versioned);
         let committed = self.row.commit(job, expected, versioned, self.mutation);
         let publish = match committed {
-            // Without a block of its own that it knows of it puts nothing.
+            // It puts only if it knows that its block stands.
             Ok(Publish::Put { version, .. }) if !held => Publish::Invalidate { floor: version },
             Ok(publish) | Err(publish) => publish,
         };
@@ -364,13 +366,12 @@ impl World {
         }
     }
 
-    /// What became of a write arrives at the tier.
+    /// The publish of a write arrives at the tier.
     fn done(&mut self, writer: usize, publish: Publish) {
         let token = writer_token(writer);
-        let mut claims = (self.cell.iter()).flat_map(|held| held.entry.claims.writers());
-        let stands = claims.any(|claim| {
-            (claim.token == token || claim.token == token.voided()) && claim.until > NOW
-        });
+        let mut slots = (self.cell.iter()).flat_map(|held| held.entry.claims.writers());
+        let stands = slots
+            .any(|slot| (slot.token == token || slot.token == token.voided()) && slot.until > NOW);
         let request = Done {
             token,
             tombstone_ms: KEEP_MS,
@@ -389,8 +390,8 @@ impl World {
         }
     }
 
-    /// The tier has answered, or is no longer waited for: the near cache is told, then whoever
-    /// wrote.
+    /// The tier has answered, or its answer is no longer awaited: the process raises its
+    /// generation, then the writer gets its result.
     fn acknowledge(&mut self, writer: usize) {
         let noted = !matches!(
             self.mutation,
@@ -446,10 +447,10 @@ impl World {
                 steps.push(Step::Done(at));
                 let committed = self.writes[at].state.is_some();
                 if committed && self.faults.late_done && blocks {
-                    steps.push(Step::Owe(at));
+                    steps.push(Step::Queue(at));
                 }
             }
-            Writer::Owing { sent, .. } => {
+            Writer::Queued { sent, .. } => {
                 steps.extend(sent.map(|_| Step::LateDone(at)));
                 steps.push(Step::Replay(at));
             }
@@ -495,7 +496,7 @@ impl World {
                     self.writers[writer] = Writer::Ended;
                 }
             }
-            Step::Owe(writer) => {
+            Step::Queue(writer) => {
                 if let Writer::Finished(publish) = self.writers[writer] {
                     let floor = match publish.outcome() {
                         Outcome::Put { version, .. } => version,
@@ -503,21 +504,21 @@ impl World {
                         Outcome::RolledBack => Version::ZERO,
                     };
                     self.acknowledge(writer);
-                    self.writers[writer] = Writer::Owing {
+                    self.writers[writer] = Writer::Queued {
                         sent: Some(publish),
                         floor: floor.get(),
                     };
                 }
             }
             Step::LateDone(writer) => {
-                if let Writer::Owing { sent, .. } = &mut self.writers[writer]
+                if let Writer::Queued { sent, .. } = &mut self.writers[writer]
                     && let Some(publish) = sent.take()
                 {
                     self.done(writer, publish);
                 }
             }
             Step::Replay(writer) => {
-                if let Writer::Owing { floor, .. } = self.writers[writer] {
+                if let Writer::Queued { floor, .. } = self.writers[writer] {
                     self.done(writer, Publish::Invalidate { floor });
                     self.acknowledge(writer);
                     self.writers[writer] = Writer::Ended;

@@ -1,10 +1,10 @@
-//! One row, its cache entry, and everyone who reads and writes it.
+//! One row, its cache entry, and its readers and writers.
 //!
-//! The entry is handled by the *shipped* state machine, [`cached_repo::internals::state`]; what
-//! stands around it here is the database (one row, committed states numbered in order) and the
-//! steps of the read and the write pipeline, each step an atomic event at the cache or the
-//! database. A crash needs no step: every prefix of a run is explored, so everyone also dies
-//! everywhere. What is checked in every state:
+//! The entry is handled by the *shipped* state machine, [`cached_repo::internals::state`]. This
+//! module adds the database (one row, committed states numbered in order) and the steps of the read
+//! and the write pipeline; each step is an atomic event at the cache or the database. A crash needs
+//! no step: every prefix of a run is explored, so every process also dies at every step. What is
+//! checked in every state:
 //!
 //! - a read that starts now is not served anything older than what a finished read returned or a
 //!   finished write was acknowledged for;
@@ -20,13 +20,13 @@ use cached_repo::internals::{
 
 use crate::{explore::System, mutation::Mutation};
 
-/// The time of every state: what passes is taken off the deadlines instead, so that states that
-/// differ only in their time are one.
+/// The time of every state. Elapsed time is subtracted from the deadlines instead, so that states
+/// that differ only in their time are one.
 pub(crate) const NOW: Timestamp = Timestamp::from_millis(1_000_000_000);
 pub(crate) const LEASE_MS: u64 = 10;
 pub(crate) const BLOCK_MS: u64 = 10;
 pub(crate) const KEEP_MS: u64 = 100;
-/// Values outlast every run; their expiry is an eviction.
+/// Values outlast every run; an eviction stands for their expiry.
 const TTL_MS: u64 = 100_000_000;
 /// Longer than a lease and a block, shorter than a floor.
 pub(crate) const SHORT_MS: u64 = 11;
@@ -48,9 +48,9 @@ pub(crate) enum Job {
     InsertGeneratedKey,
     /// Raw SQL that leaves the version alone, followed by `invalidate`.
     RawUpdate,
-    /// Raw SQL that leaves the version alone, in a transaction that was told of it.
+    /// Raw SQL that leaves the version alone, in a transaction that invalidates the row.
     RawUpdateInTransaction,
-    /// Raw SQL that raises the version, in a transaction that was told of it.
+    /// Raw SQL that raises the version, in a transaction that invalidates the row.
     RawRaiseInTransaction,
     /// An update whose transaction is rolled back.
     RollBack,
@@ -123,10 +123,10 @@ pub(crate) struct Case {
     pub(crate) writers: &'static [Job],
     pub(crate) readers: usize,
     pub(crate) faults: Faults,
-    /// Whether reads are promised never to go backwards before the write they saw is
+    /// Whether the case promises that reads never go backwards before the write they saw is
     /// acknowledged.
     pub(crate) monotonic: bool,
-    /// How many writes are listed by themselves; of more, the oldest share a slot.
+    /// How many writes have a slot of their own; of more, the oldest share one.
     pub(crate) slots: usize,
 }
 
@@ -139,8 +139,8 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    /// Carries a statement out that expects this version. Says what the cache is to be told of it,
-    /// and of nothing committed in the error.
+    /// Executes a statement that expects this version. Returns what to publish, and in the error
+    /// what to publish if nothing is committed.
     pub(crate) fn commit(
         &mut self,
         job: Job,
@@ -442,7 +442,7 @@ impl World {
         self.mutation.done(&mut self.cell, NOW, request, publish);
     }
 
-    /// Takes `ms` off every deadline.
+    /// Subtracts `ms` from every deadline.
     fn pause(&mut self, ms: u64) {
         age(&mut self.cell, ms);
         for writer in &mut self.writers {
@@ -640,11 +640,11 @@ impl fmt::Display for World {
     }
 }
 
-/// Takes `ms` off every deadline of an entry.
+/// Subtracts `ms` from every deadline of an entry.
 pub(crate) fn age(cell: &mut Cell, ms: u64) {
     let earlier = |moment: Timestamp| {
         let left = moment.as_millis().saturating_sub(ms);
-        // All that lies in the past is equally past.
+        // All deadlines in the past are equal.
         Timestamp::from_millis(if left > NOW.as_millis() { left } else { 0 })
     };
     let Some(stored) = cell else { return };

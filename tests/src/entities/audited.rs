@@ -1,4 +1,4 @@
-//! Entities whose rows are encoded otherwise each time: a map without an order.
+//! Entities whose rows are encoded differently each time: a map without an order.
 
 macro_rules! labelled {
     ($(#[$doc:meta])* $module:ident, $table:literal $(, $version:ident)?) => {

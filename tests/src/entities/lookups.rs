@@ -59,7 +59,7 @@ pub mod label {
     impl ActiveModelBehavior for ActiveModel {}
 }
 
-/// Remembers no absence.
+/// Caches no absence.
 pub mod quiet {
     use cached_repo::CachedEntity;
     use sea_orm::entity::prelude::*;
@@ -154,7 +154,7 @@ pub mod card {
     impl ActiveModelBehavior for ActiveModel {}
 }
 
-/// Found by what the database makes: a default, a generated column, and what a trigger writes.
+/// Found by values that the database makes: a default, a generated column, and a trigger's value.
 pub mod ticket {
     use cached_repo::CachedEntity;
     use sea_orm::entity::prelude::*;
@@ -181,7 +181,7 @@ pub mod ticket {
     impl ActiveModelBehavior for ActiveModel {}
 }
 
-/// Found by what a trigger writes.
+/// Found by a value that a trigger writes.
 pub mod routed {
     use cached_repo::CachedEntity;
     use sea_orm::entity::prelude::*;
@@ -193,7 +193,7 @@ pub mod routed {
         #[sea_orm(primary_key)]
         pub id: i64,
         pub town: i32,
-        /// A trigger makes it of the town.
+        /// A trigger derives it from the town.
         #[cached(index)]
         pub route: i32,
         #[cached(version)]
@@ -250,7 +250,7 @@ nick!(
     "citext"
 );
 
-/// One spelling for all texts that MariaDB's default collation calls equal, as far as ASCII goes.
+/// One spelling for all texts that MariaDB's default collation calls equal, for ASCII only.
 #[must_use]
 pub fn folded(text: &str) -> String {
     text.trim_end_matches(' ').to_lowercase()
@@ -281,7 +281,7 @@ pub mod padded {
     impl ActiveModelBehavior for ActiveModel {}
 }
 
-/// The members of an earlier version of the program, which knew less of them.
+/// The members of an earlier version of the program, which had fewer columns.
 pub mod member_before {
     use cached_repo::CachedEntity;
     use sea_orm::entity::prelude::*;

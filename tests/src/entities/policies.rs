@@ -1,4 +1,4 @@
-//! Entities that say for themselves what becomes of a write while the cache is away.
+//! Entities with their own `on_cache_failure`.
 
 macro_rules! with_policy {
     ($(#[$doc:meta])* $module:ident, $table:literal, $policy:literal) => {
@@ -27,10 +27,10 @@ macro_rules! with_policy {
 }
 
 with_policy!(
-    /// Better not written than stale.
+    /// Refuses: no write without an invalidation.
     payment, "payment", "refuse"
 );
 with_policy!(
-    /// Better stale than not written.
+    /// Proceeds: a write although others may read a stale row.
     visit, "visit", "proceed"
 );

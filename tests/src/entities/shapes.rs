@@ -255,7 +255,8 @@ pub mod deploy {
         impl ActiveModelBehavior for ActiveModel {}
     }
 
-    /// The older struct's columns in another order, which decodes as a wrong row if it is let.
+    /// The older struct's columns in another order, which decodes as a wrong row if nothing
+    /// prevents it.
     pub mod swapped {
         use cached_repo::CachedEntity;
         use sea_orm::entity::prelude::*;

@@ -40,7 +40,7 @@ pub mod minted {
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
     pub enum Relation {}
 
-    /// The key that the hook gives a name.
+    /// The key that the hook makes for a name.
     #[must_use]
     pub fn id_of(name: &str) -> Uuid {
         let mut bytes = [7; 16];
@@ -65,7 +65,7 @@ pub mod minted {
     }
 }
 
-/// Writes down which hooks ran, and fails where it is told to.
+/// Records which hooks ran, and fails where the test wants it.
 pub mod hooked {
     use std::sync::Mutex;
 
@@ -77,7 +77,7 @@ pub mod hooked {
     pub struct Model {
         #[sea_orm(primary_key)]
         pub id: i64,
-        /// Whose journal the hooks write to.
+        /// The journal that the hooks write to.
         pub test: String,
         /// `"refuse …"` names the hook that fails.
         pub name: String,
@@ -91,11 +91,11 @@ pub mod hooked {
     static JOURNAL: Mutex<Vec<(String, String)>> = Mutex::new(Vec::new());
 
     tokio::task_local! {
-        /// Whose request it is, as a middleware would say.
+        /// The user of the request, as a middleware would set it.
         pub static AUTHOR: &'static str;
     }
 
-    /// Takes what the hooks of a test's rows have written.
+    /// Takes what the hooks have recorded for a test's rows.
     #[must_use]
     pub fn journal(test: &str) -> Vec<String> {
         let mut journal = JOURNAL.lock().unwrap();

@@ -1,4 +1,4 @@
-//! Which committed writes the protocol could not protect, and until when that may show.
+//! Which committed writes the protocol could not protect, and until when reads may miss them.
 //!
 //! See [the checker](super) for the reasoning.
 
@@ -13,7 +13,7 @@ use super::{
 use crate::{
     clock::Moment,
     entities::Key,
-    history::Told,
+    history::Invalidated,
     settings::{BLOCK, BOUND, COMMIT_SLACK, Policy},
     stage::Loss,
 };
@@ -21,7 +21,7 @@ use crate::{
 /// Why a write was not protected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Cause {
-    /// It went past the library, which was told afterwards.
+    /// It went past the library, and was invalidated afterwards.
     Bypassing,
     /// Its process wrote although the cache had failed it.
     Unblocked,
@@ -63,7 +63,7 @@ impl Exposures {
                 let of_writers = state.writers.iter().filter_map(|(writer, _)| {
                     exposure(&operations.all()[*writer], state, *key, &evidence.losses)
                 });
-                // Of several that may have done it, the one that is excused for longest.
+                // If several operations may have done it: the one that is excused for longest.
                 if let Some(exposure) = of_writers.max_by_key(|exposure| exposure.until) {
                     *findings.exposed.entry(exposure.cause).or_default() += 1;
                     exposures.0.entry(*key).or_default().insert(at, exposure);
@@ -84,7 +84,7 @@ fn exposure(
     key: Key,
     losses: &[Loss],
 ) -> Option<Exposure> {
-    // By then everybody who asked the database saw it.
+    // By then every read of the database saw it.
     let visible = match operation.acknowledged() {
         Some(at) => at.min(state.committed.plus(COMMIT_SLACK)),
         None => state.committed.plus(COMMIT_SLACK),
@@ -95,7 +95,7 @@ fn exposure(
             && loss.from <= visible
     };
     let troubled = operation.end.as_ref().is_none_or(|end| end.troubled);
-    let cause = if operation.told != Told::Before {
+    let cause = if operation.invalidated != Invalidated::Before {
         Cause::Bypassing
     } else if operation.policy == Policy::Proceed && troubled {
         Cause::Unblocked
@@ -108,21 +108,21 @@ fn exposure(
     };
     Some(Exposure {
         from: operation.begin,
-        until: told(operation).min(visible.plus(BOUND)),
+        until: invalidated(operation).min(visible.plus(BOUND)),
         cause,
     })
 }
 
-/// When the cache had been told of a committed write, for certain.
-fn told(operation: &Operation<'_>) -> Moment {
+/// When the cache has certainly received the invalidation of a committed write.
+fn invalidated(operation: &Operation<'_>) -> Moment {
     let Some(end) = operation.end.filter(|_| operation.acknowledged().is_some()) else {
-        // Nothing is owed of a write whose outcome is unknown.
+        // No invalidation is queued for a write whose outcome is unknown.
         return Moment::NEVER;
     };
-    match (operation.told, end.troubled) {
+    match (operation.invalidated, end.troubled) {
         (_, false) => end.at,
-        // What a refresh could not repair is not owed.
-        (Told::Perhaps, true) => Moment::NEVER,
+        // No invalidation is queued for a refresh that failed.
+        (Invalidated::Perhaps, true) => Moment::NEVER,
         (_, true) => end.settled.unwrap_or(Moment::NEVER),
     }
 }

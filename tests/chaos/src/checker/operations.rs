@@ -6,7 +6,7 @@ use super::Evidence;
 use crate::{
     clock::Moment,
     entities::{Key, Seen},
-    history::{Change, OpId, Outcome, Process, Record, Told},
+    history::{Change, Invalidated, OpId, Outcome, Process, Record},
     settings::Policy,
 };
 
@@ -16,7 +16,7 @@ pub(super) struct Operation<'a> {
     pub(super) process: Process,
     pub(super) policy: Policy,
     pub(super) verb: &'a str,
-    pub(super) told: Told,
+    pub(super) invalidated: Invalidated,
     pub(super) begin: Moment,
     /// No block of it that counts was placed before.
     pub(super) armed: Moment,
@@ -45,7 +45,7 @@ pub(super) struct End<'a> {
     pub(super) why: &'a str,
     /// Whether the cache failed its process in the meantime.
     pub(super) troubled: bool,
-    /// When its process owed nothing any more; `None`: not that we know.
+    /// When the queue of its process was empty; `None`: not as far as we know.
     pub(super) settled: Option<Moment>,
 }
 
@@ -126,7 +126,7 @@ impl<'a> Operations<'a> {
             at,
             verb,
             trouble,
-            told,
+            invalidated,
             ..
         } = record
         {
@@ -135,7 +135,7 @@ impl<'a> Operations<'a> {
                 process,
                 policy,
                 verb,
-                told: *told,
+                invalidated: *invalidated,
                 begin: *at,
                 armed: *at,
                 attempts: Vec::new(),

@@ -12,7 +12,7 @@ use super::{Case, Findings, Rule, exposure::Exposure, shown, timeline::Timeline}
 use crate::{
     clock::Moment,
     entities::{Key, Sought},
-    history::{NotFound, Process, Read, Record, Told},
+    history::{Invalidated, NotFound, Process, Read, Record},
     settings::{BOUND, CLOCK_SLACK},
 };
 
@@ -100,7 +100,8 @@ fn acknowledged(case: &Case<'_>, timeline: &Timeline<'_>) -> BinaryHeap<Reverse<
         .filter_map(|(state, it)| {
             let at = match it.writers.as_slice() {
                 [] => Some(it.committed),
-                // Of several, nobody was told that it was his.
+                // If several processes may have deleted it, it was acknowledged to none of them as
+                // its own.
                 [(writer, _)] => case.operations.all()[*writer].acknowledged(),
                 _ => None,
             };
@@ -110,7 +111,7 @@ fn acknowledged(case: &Case<'_>, timeline: &Timeline<'_>) -> BinaryHeap<Reverse<
         .collect()
 }
 
-/// A read, and what for if it is a search that did not return the row.
+/// A read, and what it looked up if it is a lookup that did not return the row.
 struct Witnessed<'a> {
     process: Process,
     read: &'a Read,
@@ -125,7 +126,7 @@ struct Row<'a, 'b> {
     /// What becomes known, earliest first. A read that ended before another began, began before
     /// it, so it is in here in time.
     known: BinaryHeap<Reverse<Known>>,
-    /// What was known before the read at hand began.
+    /// What was known before the current read began.
     arrived: Vec<Known>,
     newest: usize,
 }
@@ -201,8 +202,8 @@ impl Row<'_, '_> {
         }
     }
 
-    /// A search did not return the row: it must have been in another state at some moment of the
-    /// search.
+    /// A lookup did not return the row: it must have been in another state at some moment of the
+    /// lookup.
     fn not_found(&self, process: Process, read: &Read, sought: &Sought, findings: &mut Findings) {
         let states = &self.timeline.states;
         let finds = |at: &usize| states[*at].seen.is_some_and(|seen| sought.finds(seen));
@@ -280,14 +281,14 @@ impl Row<'_, '_> {
         findings.violate(rule, what, Some(self.key), from, read.to);
     }
 
-    /// Whether the process that reads was itself told of this state before.
+    /// Whether this state was acknowledged earlier to the process that reads.
     fn is_own(&self, at: usize, process: Process, read: &Read) -> bool {
         let [(writer, _)] = self.timeline.states[at].writers.as_slice() else {
             return false;
         };
         let operation = &self.case.operations.all()[*writer];
-        // What went past the library, and could not be repaired, is not owed.
-        operation.told != Told::Perhaps
+        // No invalidation is queued for a write past the library that could not be repaired.
+        operation.invalidated != Invalidated::Perhaps
             && operation.process == process
             && operation.acknowledged().is_some_and(|at| at < read.from)
     }
@@ -297,14 +298,15 @@ impl Row<'_, '_> {
         exposure.is_some_and(|exposure| exposure.covers(read.from, read.to))
     }
 
-    /// Under which name a read of an older state is reported.
+    /// The rule under which a read of an older state is reported.
     fn rule(&self, read: &Read, state: usize) -> Rule {
         let missed = &self.timeline.states[state + 1..=self.newest];
         if read.saw.is_some() && missed.iter().any(|state| state.seen.is_none()) {
             return Rule::Resurrected;
         }
-        let was_told = |known: &Known| known.state > state && known.source == Source::Acknowledged;
-        if self.arrived.iter().any(was_told) {
+        let was_acknowledged =
+            |known: &Known| known.state > state && known.source == Source::Acknowledged;
+        if self.arrived.iter().any(was_acknowledged) {
             Rule::OlderThanAcknowledged
         } else {
             Rule::WentBackwards

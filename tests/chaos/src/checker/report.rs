@@ -8,7 +8,7 @@ use crate::{
     settings::{BLOCK, Policy},
 };
 
-/// More lines than anyone reads.
+/// The limit of printed lines.
 const MOST_LINES: usize = 120;
 
 pub(super) fn explain(evidence: &Evidence, violation: &Violation) -> String {
@@ -26,7 +26,7 @@ pub(super) fn explain(evidence: &Evidence, violation: &Violation) -> String {
         .iter()
         .filter(|(at, _)| *at >= from && *at <= to)
         .collect();
-    // The end is where it went wrong.
+    // The violation is at the end.
     let skipped = around.len().saturating_sub(MOST_LINES);
     if skipped > 0 {
         text += &format!("    … {skipped} lines before\n");
@@ -122,15 +122,15 @@ fn lines(evidence: &Evidence, key: Key) -> Vec<(Moment, String)> {
             } else {
                 ""
             };
-            let owed = match end.settled {
+            let queued = match end.settled {
                 Some(at) if at == end.at => String::new(),
-                Some(at) => format!(", owed for {:?}", at.since(end.at)),
-                None => ", owed".into(),
+                Some(at) => format!(", queued for {:?}", at.since(end.at)),
+                None => ", queued".into(),
             };
             let why = if end.why.is_empty() { "" } else { ": " };
             lines.push((
                 end.at,
-                format!("{name} is {outcome}{troubled}{owed}{why}{}", end.why),
+                format!("{name} is {outcome}{troubled}{queued}{why}{}", end.why),
             ));
         }
     }

@@ -9,7 +9,7 @@ use super::*;
 use crate::{
     database::Audited,
     entities::{Sought, Table},
-    history::{Change, NotFound, OpId, Outcome, Told},
+    history::{Change, Invalidated, NotFound, OpId, Outcome},
     settings::{BLOCK, BOUND, COMMIT_SLACK},
 };
 
@@ -63,9 +63,9 @@ struct Write {
     end: Option<(u64, Outcome)>,
     /// The cache failed its process meanwhile.
     troubled: bool,
-    /// How many invalidations were owed at its end.
+    /// How many invalidations were queued at its end.
     pending: usize,
-    told: Told,
+    invalidated: Invalidated,
 }
 
 impl Write {
@@ -79,7 +79,7 @@ impl Write {
             end: Some((end, Outcome::Acknowledged)),
             troubled: false,
             pending: 0,
-            told: Told::Before,
+            invalidated: Invalidated::Before,
         }
     }
 
@@ -107,7 +107,7 @@ impl Write {
         Self { end: None, ..self }
     }
 
-    fn owing(self) -> Self {
+    fn queued(self) -> Self {
         Self {
             troubled: true,
             pending: 1,
@@ -187,7 +187,7 @@ impl History {
                 at: ms(write.begin),
                 verb: "save".into(),
                 trouble: 0,
-                told: write.told,
+                invalidated: write.invalidated,
             },
         );
         self = self.log(
@@ -234,7 +234,7 @@ impl History {
         self.log(process, Record::Read(read))
     }
 
-    /// A search that takes a millisecond and does not return the row.
+    /// A lookup that takes a millisecond and does not return the row.
     fn not_found(self, process: Process, key: Key, value: &str, from: u64) -> Self {
         let read = Read {
             verb: "find by value".into(),
@@ -266,10 +266,10 @@ impl History {
             .commit(ADA, ACCOUNT, Some(seen(2, "new")), 15)
     }
 
-    /// Eve does, at the same times, while the cache fails her; it is told at 60.
+    /// Eve does, at the same times, while the cache fails her; the invalidation arrives at 60.
     fn saved_unblocked() -> Self {
         Self::new()
-            .write(Write::put(EVE, ACCOUNT, "new", 10, 20).owing())
+            .write(Write::put(EVE, ACCOUNT, "new", 10, 20).queued())
             .commit(EVE, ACCOUNT, Some(seen(2, "new")), 15)
             .drained(EVE, 60)
     }

@@ -1,4 +1,4 @@
-//! The states of each row in the order of their commits, and who committed them.
+//! The states of each row in the order of their commits, and the operations that committed them.
 
 use std::collections::HashMap;
 
@@ -101,7 +101,7 @@ pub(super) fn all<'a>(
     timelines
 }
 
-/// Who may have made a change.
+/// The attempts that may have made a change.
 fn writers(
     audited: &Audited,
     before: Option<&Seen>,
@@ -132,12 +132,12 @@ fn writers(
                         .acknowledged()
                         .is_none_or(|at| at.plus(CLOCK_SLACK) >= committed);
                 let is_its_own = match attempt.base {
-                    // It says which row it deleted, or deleted only that.
+                    // The result names the row that it deleted, or it could delete only that row.
                     Some(base) if attempt.learnt || audited.key.table.is_versioned() => {
                         Some(base) == before || !attempt.learnt && same_version(base, before)
                     }
                     Some(_) => true,
-                    // By key, and whoever did it was not told what it deleted.
+                    // A deletion by key, whose operation does not know which row it deleted.
                     None => operation.acknowledged().is_none(),
                 };
                 is_in_time && is_its_own

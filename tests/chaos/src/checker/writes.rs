@@ -1,4 +1,4 @@
-//! What writes did, against what was said of them and what they were based on.
+//! Writes: their commits, against their acknowledgements and the states they were based on.
 
 use std::collections::HashSet;
 
@@ -21,9 +21,9 @@ pub(super) fn check(case: &Case<'_>, findings: &mut Findings) {
     }
 }
 
-/// What was acknowledged is committed; of a transaction, all or nothing is.
+/// Acknowledged writes are committed; of a transaction, all or nothing is.
 fn outcomes(case: &Case<'_>, findings: &mut Findings) {
-    // Of a deletion that several may have made, nobody is sure to have.
+    // If several operations may have made a deletion, none of them is certain to have made it.
     let (mut perhaps, mut surely) = (HashSet::new(), HashSet::new());
     for change in case
         .timelines
@@ -78,7 +78,7 @@ fn change(change: &Change) -> String {
     }
 }
 
-/// Each version follows its predecessor, and each checked write what it was based on.
+/// Each version follows its predecessor, and each checked write the state it was based on.
 fn versions(case: &Case<'_>, key: Key, timeline: &Timeline<'_>, findings: &mut Findings) {
     let mut life: Vec<&State<'_>> = Vec::new();
     for state in &timeline.changes {
@@ -124,7 +124,7 @@ fn versions(case: &Case<'_>, key: Key, timeline: &Timeline<'_>, findings: &mut F
 }
 
 /// A write that checks the version follows the state it was based on, or one that differs from it
-/// only by what kept the version behind the library's back.
+/// only by a change past the library that kept the version.
 fn based(
     key: Key,
     timeline: &Timeline<'_>,

@@ -9,7 +9,7 @@ use super::Actor;
 use crate::{
     clock::Moment,
     entities::{Key, Subject, on_table},
-    history::{Change, OpId, Outcome, Record, Told},
+    history::{Change, Invalidated, OpId, Outcome, Record},
 };
 
 /// What became of a step that was not carried out.
@@ -50,7 +50,7 @@ impl Actor {
             _ => Ending::Commit,
         };
         let in_closure = self.random.bool();
-        let op = self.begin("transaction", Told::Before);
+        let op = self.begin("transaction", Invalidated::Before);
         let mut script = Script {
             op,
             attempts: 0,
@@ -94,7 +94,7 @@ impl Actor {
             Ok(tx) => tx,
             Err(error) => return (Outcome::Failed, error.to_string()),
         };
-        // Whatever failed, the library must know whether what is left may be committed.
+        // Whatever failed, the library must know whether the rest may be committed.
         let failed = self.steps(&tx, script).await.err();
         match ending {
             Ending::Commit => {
@@ -118,7 +118,7 @@ impl Actor {
         }
     }
 
-    /// No block of the transaction is placed before its COMMIT is asked for.
+    /// No block of the transaction is placed before its COMMIT is requested.
     fn arm(&self, op: OpId) {
         let at = Moment::now();
         self.worker.log.write(&Record::Arm { op, at });
@@ -228,7 +228,7 @@ impl Actor {
         Ok(())
     }
 
-    /// Reads inside the transaction: what it wrote itself, or what is committed.
+    /// Reads inside the transaction: its own writes, or the committed state.
     async fn read_inside<M: Subject>(
         &self,
         repository: &Repository<M>,
@@ -254,7 +254,7 @@ impl Actor {
         Ok(row)
     }
 
-    /// A statement of the user's own; the library is told before it or after it.
+    /// A statement of the caller's own, with an `invalidate` before it or after it.
     async fn raw_inside<M: Subject>(
         &mut self,
         id: i64,
@@ -266,12 +266,12 @@ impl Actor {
             return Ok(());
         };
         self.attempt::<M>(id, change, None, script);
-        let told_first = self.random.bool();
-        if told_first {
+        let invalidates_first = self.random.bool();
+        if invalidates_first {
             tx.invalidate::<M>(id);
         }
         let executed = tx.execute_unprepared(&sql).await;
-        if !told_first {
+        if !invalidates_first {
             tx.invalidate::<M>(id);
         }
         match executed {

@@ -2,10 +2,10 @@
 
 use super::*;
 
-/// Goal: excuse *unblocked*: others may miss it until the cache was told, measured; the writer
-/// itself may not.
+/// Goal: excuse *unblocked*: others may miss it until the invalidation arrives, and this is
+/// measured; the writer itself may not.
 #[test]
-fn a_write_past_a_failing_cache_may_be_missed_by_others_until_it_is_told() {
+fn a_write_past_a_failing_cache_may_be_missed_by_others_until_its_invalidation() {
     let findings = History::saved_unblocked()
         .read(BOB, ACCOUNT, old(), 21)
         .read(BOB, ACCOUNT, old(), 50)
@@ -30,9 +30,10 @@ fn a_process_that_proceeds_is_excused_only_if_the_cache_failed_it() {
         .commit(EVE, ACCOUNT, new(), 15)
         .read(BOB, ACCOUNT, old(), 21)
         .breaks(Rule::OlderThanAcknowledged);
-    // And one that refuses not even then: its block was acknowledged, or it would not have written.
+    // And a process that refuses not even then: its block was acknowledged, or it would not have
+    // written.
     History::new()
-        .write(Write::put(ADA, ACCOUNT, "new", 10, 20).owing())
+        .write(Write::put(ADA, ACCOUNT, "new", 10, 20).queued())
         .commit(ADA, ACCOUNT, new(), 15)
         .read(BOB, ACCOUNT, old(), 21)
         .breaks(Rule::OlderThanAcknowledged);
@@ -41,16 +42,16 @@ fn a_process_that_proceeds_is_excused_only_if_the_cache_failed_it() {
 /// Goal: an exposure that nothing ends, ends with the bound; and so does every excuse.
 #[test]
 fn nobody_misses_a_write_for_longer_than_the_bound() {
-    let never_told = || {
+    let never_invalidated = || {
         History::new()
-            .write(Write::put(EVE, ACCOUNT, "new", 10, 20).owing())
+            .write(Write::put(EVE, ACCOUNT, "new", 10, 20).queued())
             .commit(EVE, ACCOUNT, new(), 15)
     };
-    let findings = never_told()
+    let findings = never_invalidated()
         .read(BOB, ACCOUNT, old(), 20 + bound_ms())
         .holds();
     assert_eq!(findings.stale_max, BOUND);
-    never_told()
+    never_invalidated()
         .read(BOB, ACCOUNT, old(), 21 + bound_ms())
         .breaks(Rule::BeyondTheBound);
 }
@@ -69,8 +70,8 @@ fn a_killed_writer_leaves_others_protected_if_it_refuses() {
     killed(ADA).breaks(Rule::WentBackwards);
 }
 
-/// Goal: excuse *forgotten*: a loss between block and commit, of that key, until the writer has
-/// told the cache.
+/// Goal: excuse *forgotten*: that key was lost between block and commit; the excuse lasts until the
+/// write is acknowledged.
 #[test]
 fn a_block_that_the_cache_forgot_excuses_until_the_acknowledgement() {
     let seen_early = |history: History| {
@@ -134,14 +135,14 @@ fn a_long_transaction_is_not_late() {
     long(false).holds();
 }
 
-/// Goal: excuse *bypassing*: until the library was told, and if telling it may fail, then for the
-/// bound and also for whoever wrote.
+/// Goal: excuse *bypassing*: until the invalidation, and if that may fail, then for the bound and
+/// also for the writer.
 #[test]
-fn a_write_past_the_library_counts_from_when_it_was_told() {
-    let raw = |told, troubled| {
+fn a_write_past_the_library_counts_from_its_invalidation() {
+    let raw = |invalidated, troubled| {
         History::new()
             .write(Write {
-                told,
+                invalidated,
                 troubled,
                 ..Write::put(ADA, ACCOUNT, "new", 10, 20)
             })
@@ -152,12 +153,12 @@ fn a_write_past_the_library_counts_from_when_it_was_told() {
             .read(EVE, ACCOUNT, new(), 14)
             .read(BOB, ACCOUNT, old(), 16)
     };
-    assert_eq!(seen_early(raw(Told::After, false)).holds().stale, 1);
+    assert_eq!(seen_early(raw(Invalidated::After, false)).holds().stale, 1);
     let after = |history: History, reader| history.read(reader, ACCOUNT, old(), 21);
-    after(raw(Told::After, false), BOB).breaks(Rule::OlderThanAcknowledged);
-    after(raw(Told::Perhaps, false), BOB).breaks(Rule::OlderThanAcknowledged);
-    assert_eq!(after(raw(Told::Perhaps, true), BOB).holds().stale, 1);
-    assert_eq!(after(raw(Told::Perhaps, true), ADA).holds().stale, 1);
+    after(raw(Invalidated::After, false), BOB).breaks(Rule::OlderThanAcknowledged);
+    after(raw(Invalidated::Perhaps, false), BOB).breaks(Rule::OlderThanAcknowledged);
+    assert_eq!(after(raw(Invalidated::Perhaps, true), BOB).holds().stale, 1);
+    assert_eq!(after(raw(Invalidated::Perhaps, true), ADA).holds().stale, 1);
 }
 
 /// Goal: the excuses are for each write by itself: a protected write ends those before it.
@@ -174,7 +175,7 @@ fn a_protected_write_ends_every_excuse_before_it() {
         .breaks(Rule::OlderThanAcknowledged);
     // And a write that is exposed does not excuse the one before it.
     History::saved()
-        .write(Write::put(EVE, ACCOUNT, "newest", 25, 40).owing())
+        .write(Write::put(EVE, ACCOUNT, "newest", 25, 40).queued())
         .commit(EVE, ACCOUNT, Some(seen(3, "newest")), 30)
         .read(BOB, ACCOUNT, old(), 41)
         .breaks(Rule::OlderThanAcknowledged);

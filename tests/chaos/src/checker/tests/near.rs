@@ -26,7 +26,7 @@ impl History {
         self.read_near(process, saw, Near::Hit, from)
     }
 
-    /// An absence, wherever it is from.
+    /// An absence from an unknown source.
     fn absent(self, process: Process, from: u64) -> Self {
         self.read_near(process, None, Near::Perhaps, from)
     }
@@ -66,7 +66,7 @@ fn a_later_write_gives_an_old_row_no_more_time() {
     twice(16 + near_bound_ms()).breaks(Rule::NearTooOld);
 }
 
-/// Goal: it holds for a write that nobody was told of and nobody has read: it was announced.
+/// Goal: it holds for a write that was not acknowledged and that nobody has read: it was announced.
 #[test]
 fn a_write_whose_writer_died_ends_what_is_near() {
     let killed = |process, from| {
@@ -80,7 +80,8 @@ fn a_write_whose_writer_died_ends_what_is_near() {
     killed(EVE, 16 + near_bound_ms()).holds();
 }
 
-/// Goal: a process sees near what it was told itself, at once, and no other life of it does.
+/// Goal: a process sees near, at once, a write that was acknowledged to it. A restarted process
+/// need not see it.
 #[test]
 fn an_old_row_near_the_writer_itself_is_a_violation() {
     History::saved().hit(ADA, new(), 21).holds();
@@ -111,8 +112,8 @@ fn a_near_value_that_was_never_committed_is_a_violation() {
         .breaks(Rule::NeverCommitted);
 }
 
-/// Goal: a write that the shared tier may miss may be missed near until the bound after the cache
-/// was told of it; while others may miss it as well it is stale like theirs.
+/// Goal: a write that the shared tier may miss may be missed near until the bound after its
+/// invalidation arrived; while others may miss it as well, it is stale as for them.
 #[test]
 fn an_excuse_of_the_shared_tier_is_followed_by_the_near_bound() {
     let findings = History::saved_unblocked().hit(BOB, old(), 50).holds();
@@ -129,14 +130,14 @@ fn an_excuse_of_the_shared_tier_is_followed_by_the_near_bound() {
 /// Goal: nothing near outlives what any cache may hold.
 #[test]
 fn nothing_is_near_for_longer_than_the_bound() {
-    let never_told = |from| {
+    let never_invalidated = |from| {
         History::new()
-            .write(Write::put(EVE, ACCOUNT, "new", 10, 20).owing())
+            .write(Write::put(EVE, ACCOUNT, "new", 10, 20).queued())
             .commit(EVE, ACCOUNT, new(), 15)
             .hit(BOB, old(), from)
     };
-    never_told(20 + bound_ms()).holds();
-    never_told(21 + bound_ms()).breaks(Rule::BeyondTheBound);
+    never_invalidated(20 + bound_ms()).holds();
+    never_invalidated(21 + bound_ms()).breaks(Rule::BeyondTheBound);
 }
 
 /// Goal: near reads may go backwards, reads past the near cache may not, also after a near one.
@@ -154,7 +155,7 @@ fn only_near_reads_may_go_backwards() {
         .breaks(Rule::OlderThanAcknowledged);
 }
 
-/// Goal: a row from behind the near cache is under the full claim, although near was allowed.
+/// Goal: the full promise holds for a row from behind the near cache, although near was allowed.
 #[test]
 fn a_near_miss_is_a_read_like_any_other() {
     let missed = |saw| History::saved().read_near(BOB, saw, Near::Missed, 21);
@@ -187,8 +188,8 @@ fn an_absence_may_be_near_until_the_bound_after_an_insert() {
     assert_eq!(gone_again.holds().near.stale, 0);
 }
 
-/// Goal: an absence that was kept near from before the row was inserted is no evidence of a deletion
-/// that is about to be committed; one from behind the near cache is.
+/// Goal: an absence that was kept near from before the row was inserted is no evidence of a
+/// deletion that is about to be committed; one from behind the near cache is.
 #[test]
 fn an_absence_near_makes_no_deletion_known() {
     let around = |absence: fn(History) -> History| {

@@ -1,4 +1,4 @@
-//! What was read: rules 1 to 3, and 7 for searches.
+//! Reads: rules 1 to 3, and 7 for lookups.
 
 use super::*;
 
@@ -26,9 +26,10 @@ fn an_old_row_after_the_acknowledgement_is_a_violation() {
         .breaks(Rule::OlderThanAcknowledged);
 }
 
-/// Goal: rule 2 for searches: a row is not found by what it is not yet, or no longer.
+/// Goal: rule 2 for lookups: a row is not found by a value that it does not have yet, or has no
+/// longer.
 #[test]
-fn a_search_need_not_find_what_had_another_value_meanwhile() {
+fn a_lookup_need_not_find_what_had_another_value_meanwhile() {
     History::saved()
         .not_found(BOB, ACCOUNT, "new", 5)
         .not_found(BOB, ACCOUNT, "new", 16)
@@ -37,9 +38,9 @@ fn a_search_need_not_find_what_had_another_value_meanwhile() {
         .holds();
 }
 
-/// Goal: rule 2 for searches: a row that had the value all the time is found.
+/// Goal: rule 2 for lookups: a row that had the value all the time is found.
 #[test]
-fn a_search_that_misses_a_row_is_a_violation() {
+fn a_lookup_that_misses_a_row_is_a_violation() {
     History::saved()
         .not_found(BOB, ACCOUNT, "new", 21)
         .breaks(Rule::OlderThanAcknowledged);
@@ -51,7 +52,7 @@ fn a_search_that_misses_a_row_is_a_violation() {
         .breaks(Rule::OwnWriteUnseen);
 }
 
-/// Goal: rule 7 for searches: after quiet a list has every row that the database would give.
+/// Goal: rule 7 for lookups: after quiet a list has every row that the database would return.
 #[test]
 fn a_list_that_lacks_a_row_after_quiet_is_a_violation() {
     let mut history = History::saved();
@@ -82,7 +83,7 @@ fn an_old_row_after_somebody_saw_the_new_one_is_a_violation() {
         .breaks(Rule::WentBackwards);
 }
 
-/// Goal: the same for a write that nobody ever learns the outcome of.
+/// Goal: the same for a write whose outcome nobody ever learns.
 #[test]
 fn a_write_of_unknown_outcome_counts_from_when_it_was_seen() {
     let killed = || {
@@ -117,7 +118,7 @@ fn a_value_that_was_never_committed_is_a_violation() {
         .breaks(Rule::NeverCommitted);
 }
 
-/// Goal: rule 1: what a transaction overwrote itself was never there for others.
+/// Goal: rule 1: a state that its own transaction overwrote was never visible to others.
 #[test]
 fn a_state_within_a_transaction_is_not_committed() {
     let twice = || {

@@ -1,4 +1,4 @@
-//! What was written: rules 4 and 5.
+//! Writes: rules 4 and 5.
 
 use super::*;
 
