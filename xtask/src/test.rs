@@ -9,6 +9,16 @@ use cached_repo_harness::{Guarded, Servers};
 use crate::install;
 use crate::runner::{self, Outcome};
 
+/// The crate that is built with the least features of SeaORM, and so in a workspace of its own.
+const LEAST: [&str; 6] = [
+    "test",
+    "--locked",
+    "--manifest-path",
+    "tests/least/Cargo.toml",
+    "--target-dir",
+    "target/least",
+];
+
 /// The program that runs the tests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Runner {
@@ -31,7 +41,8 @@ pub(crate) fn with_servers(root: &Path, filters: &[&str]) -> Result<Outcome> {
             runner::run(&title, command)
         };
         cargo(arguments(Runner::detect(root), filters))?.and_then(|| match filters {
-            [] => cargo(vec!["test", "--workspace", "--doc", "--all-features"]),
+            [] => cargo(vec!["test", "--workspace", "--doc", "--all-features"])?
+                .and_then(|| cargo(LEAST.to_vec())),
             _ => Ok(Outcome::Passed),
         })
     })

@@ -182,7 +182,7 @@ impl Statement<'_, '_> {
             deleted
                 .map(|result| (result.rows_affected() > 0).then(|| Arc::clone(model)))
                 .map_err(Failure::of_statement)
-        } else if conn.get_database_backend() == DbBackend::MySql {
+        } else if !returning_is_supported(&conn) {
             let find = entity.select_for_update(&id);
             self.atomically(async |tx, _| {
                 let model = fetch_one(entity, tx, &find).await?;
@@ -208,7 +208,7 @@ impl Statement<'_, '_> {
         let mut delete = entity.delete(id, None);
         let deleted = if may_follow_delete(context) {
             self.delete_with_others(id, &delete).await
-        } else if self.conn.get_database_backend() == DbBackend::MySql {
+        } else if !returning_is_supported(&self.conn) {
             // The version must be known, so that a late writer of it cannot bring the row back.
             let find = entity.select_for_update(id);
             self.atomically(async |tx, _| {
@@ -352,11 +352,14 @@ async fn cascade_of_update(
 
 /// Whether one statement both writes and returns the row as it stays.
 fn returns_rows(entity: &Entity, conn: &Executor<'_>) -> bool {
+    returning_is_supported(conn) && !entity.options().reload_after_write
+}
+
+/// Not on MySQL and MariaDB, nor on SQLite if SeaORM is built for releases without it.
+fn returning_is_supported(conn: &Executor<'_>) -> bool {
     let backend = conn.get_database_backend();
     // SeaORM's `mariadb-use-returning` speaks for INSERT and DELETE; no MariaDB has it for UPDATE.
-    backend != DbBackend::MySql
-        && backend.support_returning()
-        && !entity.options().reload_after_write
+    backend != DbBackend::MySql && backend.support_returning()
 }
 
 async fn reload(entity: &Entity, tx: &Executor<'_>, id: &ValueTuple) -> Result<AnyModel, DbErr> {
