@@ -2,9 +2,10 @@
 //!
 //! A cache that fails a read is not an error: the database answers, and the failure is counted.
 
+use percent_encoding::percent_decode_str;
 use sea_orm::DbErr;
 
-use crate::{protocol::Key, tier::TierError};
+use crate::{database::is_transient, protocol::Key, tier::TierError};
 
 /// A read that failed.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -98,10 +99,18 @@ pub enum WriteError {
         /// The entity's name.
         entity: String,
     },
-    /// The database failed. If it refused the statement, nothing was written; if the connection
-    /// broke or the answer could not be read, it may have been.
+    /// The database refused, or could not be reached. Nothing was written. (In a transaction, a
+    /// statement whose row could not be read may have done its work all the same.)
     #[error("writing `{entity}` failed: {source}")]
     Database {
+        /// The entity's name.
+        entity: String,
+        /// What SeaORM said.
+        source: DbErr,
+    },
+    /// The statement was sent and has no answer that could be read: the row may have been written.
+    #[error("writing `{entity}` may have happened: {source}")]
+    Unknown {
         /// The entity's name.
         entity: String,
         /// What SeaORM said.
@@ -134,10 +143,57 @@ pub enum WriteError {
 }
 
 impl WriteError {
-    /// The primary key as its cache key spells it.
+    /// The primary key as a person writes it; the columns of a composite one with commas between them.
     pub(crate) fn id_text(key: &Key) -> String {
         let text = key.as_str();
-        text.rsplit_once(':').map_or(text, |(_, id)| id).to_owned()
+        let id = text.rsplit_once(':').map_or(text, |(_, id)| id);
+        percent_decode_str(id).decode_utf8_lossy().into_owned()
+    }
+
+    /// Whether the row may have been written although this is an error.
+    #[must_use]
+    pub fn may_have_committed(&self) -> bool {
+        matches!(
+            self,
+            Self::Unknown { .. } | Self::AfterHook { .. } | Self::Aborted { .. }
+        )
+    }
+
+    /// Whether someone else wrote the row first.
+    #[must_use]
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Self::VersionConflict { .. })
+    }
+
+    /// Whether there is no such row.
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::NotFound { .. })
+    }
+
+    /// Whether nothing was written, and the same call may succeed a moment later: after a deadlock, a
+    /// serialization failure, a lost connection, an overload. After a [conflict](Self::is_conflict),
+    /// read the row again first. Inside a transaction, repeat the transaction.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::TooLate { .. } | Self::CacheUnavailable { .. } => true,
+            Self::Database { source, .. } => is_transient(source),
+            Self::Read(error) => error.is_retryable(),
+            _ => false,
+        }
+    }
+}
+
+impl ReadError {
+    /// Whether the same call may succeed a moment later.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Overloaded { .. } | Self::Aborted { .. } => true,
+            Self::Database { source, .. } => is_transient(source),
+            Self::RuntimeEnded { .. } => false,
+        }
     }
 }
 
@@ -209,6 +265,24 @@ pub enum CommitError {
     Aborted,
 }
 
+impl CommitError {
+    /// Whether it may have committed although this is an error.
+    #[must_use]
+    pub fn may_have_committed(&self) -> bool {
+        matches!(self, Self::Unknown { .. } | Self::Aborted)
+    }
+
+    /// Whether nothing was written, and the same transaction may succeed a moment later.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::CacheUnavailable { .. } | Self::TooLate => true,
+            Self::RolledBack { source } | Self::Refused { source } => is_transient(source),
+            Self::Ended | Self::Unknown { .. } | Self::Aborted => false,
+        }
+    }
+}
+
 /// What became of [`CachedDb::transaction`](crate::CachedDb::transaction) when it did not commit.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -222,6 +296,25 @@ pub enum TransactionError<E> {
     /// It did not commit, or may not have.
     #[error(transparent)]
     Commit(CommitError),
+}
+
+impl<E> TransactionError<E> {
+    /// Whether it may have committed although this is an error.
+    #[must_use]
+    pub fn may_have_committed(&self) -> bool {
+        matches!(self, Self::Commit(error) if error.may_have_committed())
+    }
+
+    /// Whether nothing was written, and the same transaction may succeed a moment later: `of_work`
+    /// says so for an error of the work itself.
+    #[must_use]
+    pub fn is_retryable(&self, of_work: impl FnOnce(&E) -> bool) -> bool {
+        match self {
+            Self::Begin(source) => is_transient(source),
+            Self::Work(error) => of_work(error),
+            Self::Commit(error) => error.is_retryable(),
+        }
+    }
 }
 
 /// A [`CachedDb`](crate::CachedDb) that cannot be built.
@@ -278,4 +371,39 @@ pub enum Error {
     /// A setting is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
+}
+
+impl Error {
+    /// Whether something may have been written although this is an error.
+    #[must_use]
+    pub fn may_have_committed(&self) -> bool {
+        match self {
+            Self::Write(error) => error.may_have_committed(),
+            Self::Commit(error) => error.may_have_committed(),
+            Self::Read(_) | Self::Cache(_) | Self::Config(_) => false,
+        }
+    }
+
+    /// Whether someone else wrote the row first.
+    #[must_use]
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Self::Write(error) if error.is_conflict())
+    }
+
+    /// Whether there is no such row.
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Write(error) if error.is_not_found())
+    }
+
+    /// Whether nothing was written, and the same call may succeed a moment later.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Read(error) => error.is_retryable(),
+            Self::Write(error) => error.is_retryable(),
+            Self::Commit(error) => error.is_retryable(),
+            Self::Cache(_) | Self::Config(_) => false,
+        }
+    }
 }

@@ -136,4 +136,5 @@ pub use self::{
     telemetry::{ConnectionStats, Stats},
     tier::TierError,
     transaction::Transaction,
+    write::Committed,
 };

@@ -33,7 +33,7 @@ use crate::{
     invalidation::Journal,
     registry::Registry,
     session::Session,
-    write,
+    write::{self, Committed},
 };
 
 /// A database transaction whose writes reach the cache when, and only when, it commits.
@@ -133,7 +133,7 @@ impl Transaction {
     ///
     /// # Errors
     /// Why it did not commit, or may not have.
-    pub async fn commit(self) -> Result<(), CommitError> {
+    pub async fn commit(self) -> Result<Committed, CommitError> {
         if let Err(source) = self.session.transaction.ready().await {
             // A nested transaction that is still open keeps this one until it ends.
             return Err(CommitError::RolledBack { source });
@@ -204,7 +204,7 @@ async fn release(
     conn: DatabaseTransaction,
     journal: Journal,
     parent: &Session,
-) -> Result<(), CommitError> {
+) -> Result<Committed, CommitError> {
     // Whatever becomes of it, the parent invalidates what was changed; it stores the rows only if
     // it is known that they stay.
     parent.journal().forewarn(&journal);
@@ -214,7 +214,8 @@ async fn release(
         Err(_) => parent.transaction.doom(),
     }
     parent.transaction.resume();
-    released.map_err(|source| CommitError::RolledBack { source })
+    released.map_err(|source| CommitError::RolledBack { source })?;
+    Ok(Committed { is_pending: false })
 }
 
 /// Rolls back, to the savepoint if it is one.

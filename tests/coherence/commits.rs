@@ -384,7 +384,7 @@ async fn a_save_whose_answer_is_lost_leaves_its_block() {
             // Its parameters travel with the execution of a statement, not with its preparation.
             wire.cut(&new, cut);
             let error = notes.save(row).await.unwrap_err();
-            assert!(matches!(error, WriteError::Database { .. }), "{error}");
+            assert!(matches!(error, WriteError::Unknown { .. }), "{error}");
             let entry = world.entry(&world.key("note", 1)).await.unwrap();
             assert_eq!(entry.claims.writers().len(), 1, "the block stays");
             let truth = if cut == Cut::After { &new } else { "old" };

@@ -35,6 +35,7 @@ mod columns;
 mod connections;
 mod counting;
 mod deletes;
+mod errors;
 mod expiry;
 mod flights;
 mod foreign;

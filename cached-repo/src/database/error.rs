@@ -54,3 +54,41 @@ pub(crate) fn is_connection_failure(error: &DbErr) -> bool {
         _ => false,
     }
 }
+
+/// Whether the same statement or transaction may succeed a moment later, and has written nothing:
+/// after a deadlock, a serialization failure, a busy SQLite, or without a connection.
+pub(crate) fn is_transient(error: &DbErr) -> bool {
+    match error {
+        DbErr::ConnectionAcquire(_) | DbErr::Conn(_) => return true,
+        _ => {}
+    }
+    match sql_state(error).as_deref() {
+        // SQLSTATE: serialization failure, deadlock, lock not available, too many connections, and a
+        // server that is starting or shutting down.
+        Some(state) if state.len() == 5 => {
+            matches!(
+                state,
+                "40001" | "40P01" | "55P03" | "53300" | "57P01" | "57P03"
+            )
+        }
+        // SQLite: busy, locked.
+        Some(code) => code
+            .parse::<u32>()
+            .is_ok_and(|code| matches!(code & 0xff, 5 | 6)),
+        None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_never_reached_the_database_may_be_tried_again() {
+        let no_connection = DbErr::ConnectionAcquire(sea_orm::ConnAcquireErr::Timeout);
+        assert!(is_transient(&no_connection));
+        assert!(is_connection_failure(&no_connection));
+        let custom = DbErr::Custom("mine".into());
+        assert!(!is_transient(&custom) && !is_refusal(&custom));
+    }
+}

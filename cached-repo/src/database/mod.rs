@@ -21,7 +21,7 @@ use sea_orm::{
 #[cfg(feature = "redis")]
 pub(crate) use self::identity::identity;
 pub(crate) use self::{
-    error::{is_connection_failure, is_refusal},
+    error::{is_connection_failure, is_refusal, is_transient},
     transaction::OpenTransaction,
 };
 

@@ -211,6 +211,13 @@ impl InvalidationQueue {
 impl Drop for InvalidationQueue {
     fn drop(&mut self) {
         self.worker.abort();
+        if !self.is_empty() {
+            tracing::error!(
+                lost = self.len(),
+                "queued invalidations are lost with their `CachedDb`: other processes may serve stale \
+                 rows until their TTL; await `shutdown` first"
+            );
+        }
     }
 }
 

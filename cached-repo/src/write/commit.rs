@@ -16,12 +16,22 @@ use crate::{
     invalidation::Journal,
 };
 
+/// A transaction that has committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Committed {
+    /// The cache did not acknowledge all of it, so that invalidations are queued: other processes may
+    /// still see the state before, for at most its TTL. Of a savepoint always `false`: nothing is
+    /// published before the transaction around it commits.
+    pub is_pending: bool,
+}
+
 /// Blocks, commits and publishes.
 pub(crate) async fn commit(
     shared: &Arc<Context>,
     mut journal: Journal,
     conn: DatabaseTransaction,
-) -> Result<(), CommitError> {
+) -> Result<Committed, CommitError> {
     if let Err(source) = read_unread(&mut journal, &Executor::Own(&conn)).await {
         return give_up(conn, None, CommitError::RolledBack { source }).await;
     }
@@ -35,8 +45,8 @@ pub(crate) async fn commit(
     match send(conn, &blocks).await {
         Ok(()) => {
             // What the tier does not acknowledge is queued.
-            let _ = blocks.publish().await;
-            Ok(())
+            let is_pending = blocks.publish().await.is_err();
+            Ok(Committed { is_pending })
         }
         Err(source) if is_refusal(&source) => {
             blocks.release().await;
@@ -65,7 +75,7 @@ async fn give_up(
     conn: DatabaseTransaction,
     blocks: Option<BlockSet>,
     error: CommitError,
-) -> Result<(), CommitError> {
+) -> Result<Committed, CommitError> {
     // Without a COMMIT the server rolls back, asked or not.
     let _ = conn.rollback().await;
     if let Some(blocks) = blocks {

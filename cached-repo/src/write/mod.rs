@@ -31,6 +31,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use sea_orm::sea_query::ValueTuple;
 
+pub use self::commit::Committed;
 use self::{
     affected::AffectedKeys,
     detach::Detach,

@@ -73,7 +73,7 @@ impl Statement<'_, '_> {
         if returns {
             insert.returning(entity.returning.clone());
         }
-        let context = self.context;
+        let (context, conn) = (self.context, self.conn);
         let result = if returns && !self.guard.needs_late_blocks() {
             let model = fetch_one(entity, &self.conn, &insert).await;
             model.map_err(Failure::of_statement)
@@ -89,8 +89,8 @@ impl Statement<'_, '_> {
         };
         match result {
             Ok(Some(model)) => Sql::Committed(Written::new(model, Effect::Inserted)),
-            Ok(None) => Failure::Nothing(DbErr::RecordNotInserted).into_sql(context),
-            Err(failure) => failure.into_sql(context),
+            Ok(None) => Failure::Nothing(DbErr::RecordNotInserted).into_sql(context, &conn),
+            Err(failure) => failure.into_sql(context, &conn),
         }
     }
 
@@ -158,7 +158,7 @@ impl Statement<'_, '_> {
             Ok(None) | Err(Failure::Nothing(DbErr::RecordNotUpdated)) => {
                 contradiction(context, &conn, id, expected).await
             }
-            Err(failure) => failure.into_sql(context),
+            Err(failure) => failure.into_sql(context, &conn),
         }
     }
 
@@ -168,7 +168,7 @@ impl Statement<'_, '_> {
         let entity = &*context.entity;
         let Some(named) = entity.id_among(values) else {
             let error = DbErr::PrimaryKeyNotSet { ctx: "DeleteOne" };
-            return Failure::Nothing(error).into_sql(context);
+            return Failure::Nothing(error).into_sql(context, &conn);
         };
         let expected = entity.version.as_ref();
         let expected = expected.map(|version| entity.ops.value(&**model, version.at));
@@ -198,12 +198,12 @@ impl Statement<'_, '_> {
         match deleted {
             Ok(Some(model)) => Sql::Committed(Written::new(model, Effect::Deleted)),
             Ok(None) => contradiction(context, &conn, &id, expected).await,
-            Err(failure) => failure.into_sql(context),
+            Err(failure) => failure.into_sql(context, &conn),
         }
     }
 
     pub(super) async fn delete_by_id(self, id: &ValueTuple) -> Sql {
-        let context = self.context;
+        let (context, conn) = (self.context, self.conn);
         let entity = &*context.entity;
         let mut delete = entity.delete(id, None);
         let deleted = if may_follow_delete(context) {
@@ -228,7 +228,7 @@ impl Statement<'_, '_> {
         match deleted {
             Ok(Some(model)) => Sql::Committed(Written::new(model, Effect::Deleted)),
             Ok(None) => Sql::Contradicted(context.not_found(&entity.row_key(id))),
-            Err(failure) => failure.into_sql(context),
+            Err(failure) => failure.into_sql(context, &conn),
         }
     }
 
@@ -429,14 +429,21 @@ impl Failure {
         }
     }
 
-    fn into_sql(self, context: &EntityContext) -> Sql {
+    fn into_sql(self, context: &EntityContext, conn: &Executor<'_>) -> Sql {
         match self {
             Self::Nothing(source) => Sql::Refused(context.write_failed(source)),
             Self::TooLate => Sql::Refused(WriteError::TooLate {
                 entity: context.entity.name.clone(),
             }),
             Self::Refused(error) => Sql::Refused(error),
-            Self::Unknown(source) => Sql::Unknown(context.write_failed(source)),
+            Self::Unknown(source) => Sql::Unknown(match conn {
+                // Nothing of a transaction is written before its COMMIT.
+                Executor::Shared(_) => context.write_failed(source),
+                Executor::Pool(_) | Executor::Own(_) => WriteError::Unknown {
+                    entity: context.entity.name.clone(),
+                    source,
+                },
+            }),
         }
     }
 }

@@ -514,7 +514,7 @@ fn outcome_of(error: &WriteError) -> Outcome {
     match error {
         WriteError::Database { source, .. } => statement_outcome(source),
         WriteError::AfterHook { .. } => Outcome::Acknowledged,
-        WriteError::Aborted { .. } => Outcome::Unknown,
+        WriteError::Unknown { .. } | WriteError::Aborted { .. } => Outcome::Unknown,
         WriteError::VersionConflict { .. }
         | WriteError::NotFound { .. }
         | WriteError::VersionNotSet { .. }

@@ -99,12 +99,12 @@ impl Actor {
         match ending {
             Ending::Commit => {
                 self.arm(script.op);
-                committed(tx.commit().await)
+                committed(tx.commit().await.map(drop))
             }
             Ending::RawError => {
                 self.refused(&tx).await;
                 self.arm(script.op);
-                committed(tx.commit().await)
+                committed(tx.commit().await.map(drop))
             }
             Ending::Rollback => {
                 // Without a COMMIT nothing is committed, whatever the answer.
@@ -156,7 +156,7 @@ impl Actor {
                     return result;
                 }
                 // Nothing of the whole transaction can be committed then.
-                released.map_err(|error| error.to_string())
+                released.map(drop).map_err(|error| error.to_string())
             }
             2 => nested.rollback().await.map_err(|error| error.to_string()),
             _ => {
