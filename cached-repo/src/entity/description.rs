@@ -7,6 +7,8 @@
 //!
 //! Does not read or write anything.
 
+#[cfg(test)]
+pub(crate) mod fake;
 pub(crate) mod statements;
 
 use std::{fmt, sync::Arc};

@@ -44,6 +44,8 @@ mod seen;
 mod select;
 mod single_flight;
 mod store;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use self::{
     aside::{Aside, AsideLoad},
