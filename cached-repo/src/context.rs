@@ -3,7 +3,14 @@
 //!
 //! Does not read or write rows.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use sea_orm::{DatabaseConnection, DbErr, sea_query::ValueTuple};
 
@@ -37,6 +44,9 @@ pub(crate) struct EntityContext {
     pub(crate) entity: Arc<Entity>,
     pub(crate) policy: ReadPolicy,
     on_cache_failure: OnCacheFailure,
+    /// How long the last load took, in milliseconds: what reloading a row that a write has stored is
+    /// taken to cost.
+    load_cost_ms: AtomicU32,
 }
 
 impl EntityContext {
@@ -49,7 +59,13 @@ impl EntityContext {
                 .unwrap_or(shared.config.on_cache_failure),
             shared: Arc::clone(shared),
             entity: Arc::new(entity),
+            load_cost_ms: AtomicU32::new(1),
         }
+    }
+
+    /// A load has taken so long.
+    pub(crate) fn note_load_cost(&self, ms: u32) {
+        self.load_cost_ms.store(ms, Ordering::Relaxed);
     }
 
     /// Whether a write is refused if the tier does not acknowledge its block.
@@ -129,7 +145,7 @@ impl EntityContext {
         Ok(Value {
             payload,
             schema: definition.schema,
-            load_cost_ms: 0,
+            load_cost_ms: self.load_cost_ms.load(Ordering::Relaxed),
             fresh_ms,
             ttl_ms: fresh_ms.saturating_add(ms(policy.stale_ttl)),
         })

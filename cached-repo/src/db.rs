@@ -68,7 +68,8 @@ impl CachedDb {
     /// The connection, for statements that do not concern the cache.
     ///
     /// The cache does not see what is written through it: follow it with `invalidate`, `refresh`
-    /// or `invalidate_all`.
+    /// or `invalidate_all`, and raise the version of a versioned row; see
+    /// [Writes past the library](crate#writes-past-the-library).
     #[must_use]
     pub fn connection(&self) -> &DatabaseConnection {
         &self.registry.context.conn

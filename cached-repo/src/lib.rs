@@ -74,6 +74,29 @@
 //! process that may have missed one (its subscription broke, hangs, or leads to another server) serves
 //! nothing from its near caches until invalidations arrive again. [`Config::near_ttl`] bounds the rest.
 //!
+//! # Writes past the library
+//! After raw SQL call [`Repository::invalidate`], or name the row in its [`Transaction`]. If the entity is
+//! versioned, the statement must also raise the version. Otherwise the version check cannot see it: a
+//! `save` of a row that was read before succeeds, and undoes the change. A trigger can do that for every
+//! statement that leaves the version alone. The library's own statements raise it and are not affected.
+//!
+//! ```sql
+//! -- PostgreSQL
+//! CREATE FUNCTION raise_version() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+//!   IF NEW.version = OLD.version THEN NEW.version := OLD.version + 1; END IF;
+//!   RETURN NEW;
+//! END $$;
+//! CREATE TRIGGER raise_version BEFORE UPDATE ON stock
+//!   FOR EACH ROW EXECUTE FUNCTION raise_version();
+//! -- MySQL, MariaDB
+//! CREATE TRIGGER raise_version BEFORE UPDATE ON stock FOR EACH ROW
+//!   SET NEW.version = IF(NEW.version = OLD.version, OLD.version + 1, NEW.version);
+//! -- SQLite
+//! CREATE TRIGGER raise_version AFTER UPDATE ON stock WHEN NEW.version = OLD.version BEGIN
+//!   UPDATE stock SET version = OLD.version + 1 WHERE id = NEW.id;
+//! END;
+//! ```
+//!
 //! # How it stays correct
 //! A write *blocks* its row's key before its SQL and *publishes* the row after its commit; a reader
 //! that missed may *fill* the cache only under a *lease* that no write has come between. The lease

@@ -36,6 +36,29 @@ impl Scope {
     }
 }
 
+tokio::task_local! {
+    /// The transaction whose closure this task runs.
+    static INSIDE: Arc<Session>;
+}
+
+/// Runs the closure of a transaction.
+pub(crate) async fn inside<F: Future>(session: &Arc<Session>, work: F) -> F::Output {
+    INSIDE.scope(Arc::clone(session), work).await
+}
+
+/// Says so if a statement goes past the transaction whose closure runs it: on a row that the transaction
+/// has locked it would wait for ever.
+pub(crate) fn warn_if_inside(entity: &str) {
+    let is_open = INSIDE.try_with(|session| !session.transaction.has_ended());
+    if is_open.unwrap_or(false) {
+        tracing::warn!(
+            entity,
+            "a write inside the closure of a transaction does not belong to it, and waits for its \
+             locks: use the repository that `on(tx)` gives"
+        );
+    }
+}
+
 /// A transaction, shared by its repositories, and the journal of its changes.
 pub(crate) struct Session {
     pub(crate) transaction: Arc<OpenTransaction>,

@@ -32,7 +32,7 @@ use crate::{
     error::{CommitError, TransactionError},
     invalidation::Journal,
     registry::Registry,
-    session::Session,
+    session::{self, Session},
     write::{self, Committed},
 };
 
@@ -40,9 +40,13 @@ use crate::{
 ///
 /// [`Repository::on`](crate::Repository::on) gives a repository inside it. It is a SeaORM
 /// connection too, for statements of your own; name the rows that those change with
-/// [`invalidate`](Self::invalidate). Statements that would end or divide the transaction are refused:
+/// [`invalidate`](Self::invalidate), and raise the versions of versioned ones. Statements that would end or divide the transaction are refused:
 /// `COMMIT`, `ROLLBACK`, `SAVEPOINT` and the like, on MySQL and MariaDB also DDL, at which they commit.
 /// Dropping it rolls back.
+///
+/// A write that is not made [`on`](crate::Repository::on) the transaction waits for the rows that it has
+/// locked. In the closure of [`transaction`](crate::CachedDb::transaction) that is logged as a warning; for
+/// the rest set the database's `lock_timeout`, or `innodb_lock_wait_timeout`.
 #[must_use = "a transaction that is dropped is rolled back"]
 pub struct Transaction {
     session: Arc<Session>,
@@ -103,7 +107,7 @@ impl Transaction {
         self,
         work: impl AsyncFnOnce(&Transaction) -> Result<T, E>,
     ) -> Result<T, TransactionError<E>> {
-        match work(&self).await {
+        match session::inside(&self.session, work(&self)).await {
             Ok(value) => {
                 self.commit().await.map_err(TransactionError::Commit)?;
                 Ok(value)

@@ -469,6 +469,7 @@ async fn a_stale_row_is_followed_until_its_ttl(world: World) {
             audited(config);
             config.ttl = ttl;
             config.ttl_jitter = 0.0;
+            config.early_refresh = 0.0;
             config.stale_ttl = Duration::from_secs(600);
         })
         .await;

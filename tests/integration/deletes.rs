@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use cached_repo::{Source, WriteError};
 use cached_repo_tests::{
-    Tier, World,
-    entities::{setting, user, verbs::counter},
+    Backend, Tier, World,
+    entities::{keys::host, setting, user, verbs::counter},
     eventually,
 };
 use sea_orm::{ActiveValue::Set, EntityTrait};
@@ -193,4 +193,54 @@ async fn a_delete_through_one_process_is_seen_by_another(world: World) {
     assert!(there.find_by_id(id).await.unwrap().is_none());
     let error = there.save(row).await.unwrap_err();
     assert!(matches!(error, WriteError::NotFound { .. }), "{error}");
+}
+
+/// Goal: rows with columns that are read in another type than they have are written and deleted by every
+/// verb, alone and in a transaction, also if their key is spelt in several ways.
+#[tokio::test]
+async fn rows_whose_columns_are_cast_are_written_and_deleted() {
+    for tier in [Tier::Redis, Tier::Memory] {
+        let world = World::new(Backend::Postgres, tier).await;
+        world
+            .raw("CREATE TABLE host (address inet PRIMARY KEY, gateway inet, version bigint)")
+            .await;
+        let db = world.db().await;
+        let hosts = host::Repository::new(&db);
+        let row = |address: &str| host::ActiveModel {
+            address: Set(address.into()),
+            gateway: Set("10.0.0.1".into()),
+            ..Default::default()
+        };
+        for address in ["10.0.0.2/32", "10.0.0.3/32", "10.0.0.4/32", "10.0.0.5/32"] {
+            hosts.insert(row(address)).await.unwrap();
+            for _ in 0..2 {
+                let found = hosts.find_by_id(address).await.unwrap().unwrap();
+                assert_eq!(found.gateway, "10.0.0.1/32");
+            }
+        }
+        hosts
+            .update_with("10.0.0.2/32", |row| row.gateway = Set("10.0.0.9".into()))
+            .await
+            .unwrap();
+        let found = hosts.find_by_id("10.0.0.2/32").await.unwrap().unwrap();
+        assert_eq!(found.gateway, "10.0.0.9/32");
+        // Spelt as it was not read.
+        let gone = hosts.delete_by_id("10.0.0.2").await.unwrap().unwrap();
+        assert_eq!(gone.address, "10.0.0.2/32");
+        let row = hosts.find_by_id("10.0.0.3/32").await.unwrap().unwrap();
+        hosts.delete(row.into_model()).await.unwrap();
+        let tx = db.begin().await.unwrap();
+        let inside = hosts.on(&tx);
+        inside.delete_by_id("10.0.0.4").await.unwrap().unwrap();
+        let row = inside.find_by_id("10.0.0.5/32").await.unwrap().unwrap();
+        inside.delete(row.into_model()).await.unwrap();
+        tx.commit().await.unwrap();
+        for address in ["10.0.0.2/32", "10.0.0.3/32", "10.0.0.4/32", "10.0.0.5/32"] {
+            assert!(
+                hosts.find_by_id(address).await.unwrap().is_none(),
+                "{address}"
+            );
+        }
+        assert_eq!(host::Entity::find().all(&world.conn).await.unwrap(), []);
+    }
 }

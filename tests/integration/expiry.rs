@@ -119,7 +119,11 @@ everywhere!(a_row_lapses);
 async fn a_row_lapses(world: World) {
     world.create_table(counter::Entity).await;
     let db = world
-        .db_with(|config| config.ttl = Duration::from_millis(300))
+        .db_with(|config| {
+            config.ttl = Duration::from_millis(300);
+            // The reader that comes just before the end would load it again.
+            config.early_refresh = 0.0;
+        })
         .await;
     let counters = counter::Repository::new(&db);
     insert(&counters, 1, 10).await;
@@ -196,6 +200,7 @@ async fn a_stale_row_is_served_while_it_is_refreshed_behind(world: World) {
     let db = world
         .db_with(|config| {
             config.ttl = Duration::from_millis(200);
+            config.early_refresh = 0.0;
             config.stale_ttl = HOUR;
         })
         .await;
@@ -253,6 +258,7 @@ async fn a_row_that_vanished_is_not_served_stale_twice(world: World) {
         let db = world
             .db_with(|config| {
                 config.ttl = Duration::from_millis(50);
+                config.early_refresh = 0.0;
                 config.stale_ttl = HOUR;
                 config.negative_ttl = negative_ttl;
             })
@@ -279,6 +285,7 @@ async fn a_reader_takes_nothing_staler_than_it_says(world: World) {
     let db = world
         .db_with(|config| {
             config.ttl = Duration::from_millis(50);
+            config.early_refresh = 0.0;
             config.stale_ttl = HOUR;
         })
         .await;
@@ -329,6 +336,23 @@ async fn a_dear_row_is_refreshed_before_it_lapses(world: World) {
         assert_eq!(row.value, if eager { 10 } else { 9 });
         let stats = counters.stats();
         assert_eq!((stats.stale_hits, stats.refreshes), (0, u64::from(eager)));
+    }
+}
+
+everywhere!(a_row_that_a_write_has_stored_is_refreshed_early);
+/// Goal: early refresh works for rows that no load has stored, and for loads that take no millisecond.
+async fn a_row_that_a_write_has_stored_is_refreshed_early(world: World) {
+    world.create_table(counter::Entity).await;
+    let db = world.db_with(|config| config.early_refresh = 1e15).await;
+    let counters = counter::Repository::new(&db);
+    insert(&counters, 1, 10).await;
+    for round in 1..=2 {
+        let _ = world.statements.take();
+        let row = counters.find_by_id(1).await.unwrap().unwrap();
+        assert_eq!((row.source(), row.is_stale()), (Source::Shared, false));
+        assert_eq!(db.shutdown(LIMIT).await, Drained::All);
+        assert_eq!(world.statements.verbs(), ["SELECT"]);
+        assert_eq!(counters.stats().refreshes, round);
     }
 }
 

@@ -9,7 +9,7 @@ use cached_repo_tests::{
     entities::{setting, user, verbs::counter},
     eventually,
 };
-use sea_orm::{ActiveValue::Set, EntityTrait};
+use sea_orm::{ActiveValue::Set, DbBackend, EntityTrait};
 
 /// Short enough for a test to see a floor lapse.
 fn short(config: &mut Config) {
@@ -386,4 +386,49 @@ async fn a_fresh_read_repairs_a_row_with_a_queued_invalidation() {
     // For itself the process still reads past the cache.
     let own = find(&ours, 1).await;
     assert_eq!(own, Some((12, Source::Database)));
+}
+
+everywhere!(a_trigger_raises_the_version_of_what_raw_sql_changes);
+/// Goal: the triggers of the documentation make the version check see raw SQL, and leave the library's
+/// own writes alone.
+async fn a_trigger_raises_the_version_of_what_raw_sql_changes(world: World) {
+    world.create_table(counter::Entity).await;
+    let triggers: &[&str] = match world.backend() {
+        DbBackend::Postgres => &[
+            "CREATE FUNCTION raise_version() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+               IF NEW.version = OLD.version THEN NEW.version := OLD.version + 1; END IF;
+               RETURN NEW;
+             END $$",
+            "CREATE TRIGGER raise_version BEFORE UPDATE ON counter
+               FOR EACH ROW EXECUTE FUNCTION raise_version()",
+        ],
+        DbBackend::MySql => &["CREATE TRIGGER raise_version BEFORE UPDATE ON counter FOR EACH ROW
+            SET NEW.version = IF(NEW.version = OLD.version, OLD.version + 1, NEW.version)"],
+        _ => &[
+            "CREATE TRIGGER raise_version AFTER UPDATE ON counter WHEN NEW.version = OLD.version BEGIN
+               UPDATE counter SET version = OLD.version + 1 WHERE id = NEW.id;
+             END",
+        ],
+    };
+    for trigger in triggers {
+        world.raw(trigger).await;
+    }
+    let counters = counter::Repository::new(&world.db().await);
+    let row = counter::ActiveModel {
+        id: Set(1),
+        value: Set(100),
+        ..Default::default()
+    };
+    let read = counters.insert(row).await.unwrap().into_model();
+    world.raw("UPDATE counter SET value = 50").await;
+    counters.invalidate(1).await.unwrap();
+    let conflict = counters.save(read).await.unwrap_err();
+    assert!(conflict.is_conflict(), "{conflict}");
+    let changed = counters
+        .update_with(1, |row| row.value = Set(row.value.as_ref() + 1))
+        .await
+        .unwrap();
+    assert_eq!((changed.value, changed.version), (51, 3));
+    let row = counters.find_by_id(1).await.unwrap().unwrap();
+    assert_eq!((row.value, row.version), (51, 3));
 }

@@ -721,3 +721,86 @@ async fn transactions_run_in_spawned_tasks() {
     .unwrap();
     assert_eq!(users.find_by_id(id).await.unwrap().unwrap().name, "ada");
 }
+
+everywhere!(a_transaction_over_very_many_rows_commits);
+/// Goal: a transaction that names more rows than can be blocked in time commits all the same, and none
+/// of them is served as it was.
+async fn a_transaction_over_very_many_rows_commits(world: World) {
+    const ROWS: i64 = 120_000;
+    world.create_table(user::Entity).await;
+    world.create_table(setting::Entity).await;
+    let db = world.db().await;
+    let (users, settings) = (user::Repository::new(&db), setting::Repository::new(&db));
+    let ada = users.insert(named("ada")).await.unwrap().id;
+    settings.insert(setting("mode", "old")).await.unwrap();
+    for _ in 0..2 {
+        settings.find_by_id("mode").await.unwrap();
+    }
+    let tx = db.begin().await.unwrap();
+    tx.execute_unprepared(&rename_all(&world, "Eve"))
+        .await
+        .unwrap();
+    for id in 1..=ROWS {
+        tx.invalidate::<user::Model>(id);
+    }
+    let change = setting::Model {
+        name: "mode".into(),
+        value: "new".into(),
+    };
+    settings.on(&tx).save(change).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(users.find_by_id(ada).await.unwrap().unwrap().name, "Eve");
+    let mode = settings.find_by_id("mode").await.unwrap().unwrap();
+    assert_eq!(mode.value, "new");
+    assert_eq!(db.pending_invalidations(), 0);
+}
+
+/// Counts the warnings of the library.
+struct Warnings(std::sync::Arc<std::sync::atomic::AtomicUsize>);
+
+impl tracing::Subscriber for Warnings {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() <= tracing::Level::WARN && metadata.target().starts_with("cached_repo")
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, _: &tracing::Event<'_>) {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+/// Goal: a write that was meant for a transaction and goes past it is reported; one that is made on it,
+/// or after it, is not.
+#[tokio::test]
+async fn a_write_past_the_open_transaction_is_reported() {
+    let counted = std::sync::Arc::default();
+    let warnings = Warnings(std::sync::Arc::clone(&counted));
+    let count = || counted.load(std::sync::atomic::Ordering::SeqCst);
+    let world = World::new(Backend::Postgres, Tier::Memory).await;
+    world.create_table(user::Entity).await;
+    let db = world.db().await;
+    let users = user::Repository::new(&db);
+    let _counting = tracing::subscriber::set_default(warnings);
+    db.transaction(async |tx| -> Result<(), WriteError> {
+        users.on(tx).insert(named("ada")).await?;
+        assert_eq!(count(), 0);
+        users.insert(named("bob")).await?;
+        assert_eq!(count(), 1);
+        Ok(())
+    })
+    .await
+    .unwrap();
+    users.insert(named("eve")).await.unwrap();
+    assert_eq!(count(), 1);
+}

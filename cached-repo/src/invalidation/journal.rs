@@ -93,6 +93,37 @@ impl Journal {
         }
     }
 
+    /// Notes the entities with the most keys as a whole, until at most so many keys are left.
+    pub(crate) fn summarize(&mut self, most: usize) {
+        while self.keys.len() > most {
+            let mut keys: HashMap<&Arc<str>, usize> = HashMap::new();
+            for change in self.keys.values() {
+                *keys.entry(&change.prefix).or_default() += 1;
+            }
+            let largest = keys.into_iter().max_by_key(|(_, keys)| *keys);
+            let Some(largest) = largest.map(|(prefix, _)| Arc::clone(prefix)) else {
+                return;
+            };
+            self.keys.retain(|_, change| change.prefix != largest);
+            self.entities.insert(largest);
+        }
+    }
+
+    /// Notes entities as a whole of which more rows are to be read.
+    pub(crate) fn summarize_unread(&mut self, most: usize) {
+        let mut rows: HashMap<Arc<str>, usize> = HashMap::new();
+        for row in self.unread.values().flatten() {
+            *rows
+                .entry(Arc::clone(row.entity.keys.prefix()))
+                .or_default() += 1;
+        }
+        rows.retain(|_, rows| *rows > most);
+        for listed in self.unread.values_mut() {
+            listed.retain(|row| !rows.contains_key(row.entity.keys.prefix()));
+        }
+        self.entities.extend(rows.into_keys());
+    }
+
     /// Adds a row that is to be read.
     pub(crate) fn add_unread(&mut self, key: Key, row: UnreadRow) {
         let rows = self.unread.entry(key).or_default();

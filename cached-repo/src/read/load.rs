@@ -369,6 +369,7 @@ impl Query {
             ..
         } = self;
         let stamp = reader.stamp(question);
+        reader.context.note_load_cost(load_cost_ms);
         let found =
             rows.map(|rows| to_store(&reader.context, question, policy, rows, load_cost_ms));
         let stored = found.as_ref().and_then(|found| found.value());
@@ -437,5 +438,6 @@ impl Drop for Refreshing<'_> {
 }
 
 pub(super) fn load_cost_ms(began: Instant) -> u32 {
-    u32::try_from(began.elapsed().as_millis()).unwrap_or(u32::MAX)
+    // Whole milliseconds, and never none: a load that costs nothing would never be repeated early.
+    u32::try_from(began.elapsed().as_millis()).map_or(u32::MAX, |ms| ms.max(1))
 }

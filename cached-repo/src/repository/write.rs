@@ -129,6 +129,9 @@ impl<M: CachedEntity> Repository<M> {
     /// Invalidates a row that was written past the library. No later read, by any process, returns
     /// the state that the cache held before. Inside a transaction, from its commit on.
     ///
+    /// A write that does not raise the version of a versioned row defeats the version check, also after
+    /// this: see [Writes past the library](crate#writes-past-the-library).
+    ///
     /// # Errors
     /// When the cache does not answer; the invalidation is queued and replayed.
     pub async fn invalidate(&self, id: impl IntoId<M>) -> Result<(), CacheError> {

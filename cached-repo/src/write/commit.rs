@@ -16,6 +16,13 @@ use crate::{
     invalidation::Journal,
 };
 
+/// Keys that are blocked before a COMMIT: more would take longer than the first block stands. Beyond,
+/// entities are invalidated as a whole after it.
+const MAX_KEYS: usize = 50_000;
+
+/// Rows that are read before a COMMIT, one by one, because raw SQL has changed them. Beyond, as above.
+const MAX_UNREAD: usize = 1_000;
+
 /// A transaction that has committed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -32,9 +39,11 @@ pub(crate) async fn commit(
     mut journal: Journal,
     conn: DatabaseTransaction,
 ) -> Result<Committed, CommitError> {
+    journal.summarize_unread(MAX_UNREAD);
     if let Err(source) = read_unread(&mut journal, &Executor::Own(&conn)).await {
         return give_up(conn, None, CommitError::RolledBack { source }).await;
     }
+    journal.summarize(MAX_KEYS);
     let mut blocks = BlockSet::new(shared, journal);
     if let Err(source) = blocks.block().await {
         return give_up(conn, Some(blocks), CommitError::CacheUnavailable { source }).await;

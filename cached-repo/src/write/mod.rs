@@ -50,7 +50,7 @@ use crate::{
     entity::ops::{DeleteOps, SaveOps},
     error::WriteError,
     invalidation::EnqueueOnDrop,
-    session::Scope,
+    session::{Scope, warn_if_inside},
 };
 
 /// Inserts or updates a row.
@@ -194,6 +194,7 @@ where
     if scope.is_transaction() {
         return write.await;
     }
+    warn_if_inside(&context.entity.name);
     let ended = Detach::new(write, &context.shared.tasks).await;
     ended.unwrap_or_else(|_| {
         Err(WriteError::Aborted {

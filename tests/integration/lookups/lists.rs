@@ -67,6 +67,7 @@ async fn a_list_past_its_ttl_is_served_while_it_is_reloaded_behind(world: World)
     let db = world
         .db_with(|config| {
             config.ttl = TTL;
+            config.early_refresh = 0.0;
             config.stale_ttl = Duration::from_secs(3600);
         })
         .await;

@@ -121,3 +121,31 @@ keyed_by!(
     "a_table_whose_name_is_as_long_as_a_name_in_postgresql_may_be___",
     i32
 );
+
+/// A column that PostgreSQL gives and takes in another type than it keeps, with such a key besides.
+pub mod host {
+    use cached_repo::CachedEntity;
+    use sea_orm::entity::prelude::*;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, CachedEntity)]
+    #[sea_orm(table_name = "host")]
+    pub struct Model {
+        #[sea_orm(
+            primary_key,
+            auto_increment = false,
+            column_type = "custom(\"inet\")",
+            select_as = "text",
+            save_as = "inet"
+        )]
+        pub address: String,
+        #[sea_orm(column_type = "custom(\"inet\")", select_as = "text", save_as = "inet")]
+        pub gateway: String,
+        #[cached(version)]
+        pub version: i64,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
