@@ -264,8 +264,11 @@ impl Reader {
             }
         }
         let asked = questions.iter().map(|question| &question.key);
+        let are_exact = questions
+            .iter()
+            .all(|question| question.by.is_exact(entity));
         Ok(Found {
-            has_others: has_others(&found, asked),
+            has_others: !are_exact && has_others(&found, asked),
             rows: found,
         })
     }

@@ -142,12 +142,13 @@ impl Loader {
     /// Loads a row, with others that are asked for at the same time.
     pub(super) async fn load(self: &Arc<Self>, id: ValueTuple, key: Key) -> Loaded {
         let context = &self.selects.context;
-        if self.is_full() {
-            return Err(context.overloaded());
-        }
         let (reply, row) = oneshot::channel();
         let (starts, watches) = {
             let mut queue = self.queue.lock();
+            if queue.wanted.len() >= context.shared.config.max_queued_loads {
+                drop(queue);
+                return Err(context.overloaded());
+            }
             queue.wanted.push_back(Wanted {
                 id,
                 key,
@@ -205,14 +206,16 @@ impl Loader {
             }
             Some(Err(_)) | None => None,
         };
-        let is_complete = rows
-            .as_ref()
-            .is_some_and(|rows| !has_others(rows, batch.iter().map(|wanted| &wanted.key)));
+        let is_exact = |wanted: &Wanted| context.entity.row_key_is_exact(&wanted.id);
+        let is_complete = rows.as_ref().is_some_and(|rows| {
+            let keys = batch.iter().map(|wanted| &wanted.key);
+            batch.iter().all(is_exact) || !has_others(rows, keys)
+        });
         let mut alone = Vec::new();
         for wanted in batch {
             let row = match rows.as_ref().map(|rows| rows.get(&wanted.key)) {
                 Some(Some(row)) => Some(row.clone()),
-                Some(None) if is_complete || context.entity.row_key_is_exact(&wanted.id) => None,
+                Some(None) if is_complete || is_exact(&wanted) => None,
                 // Not loaded yet, or the database may call an id equal that is spelt otherwise.
                 _ => {
                     alone.push(wanted);
@@ -303,15 +306,17 @@ impl Worker {
     /// Loads batch after batch, until too few rows are asked for.
     async fn run(mut self) {
         let loader = Arc::clone(&self.loader);
+        // Callers that are ready to ask at this moment join the batch.
+        tokio::task::yield_now().await;
         loop {
-            // Callers that are ready to ask at this moment join the batch.
-            tokio::task::yield_now().await;
             let turn = loader.selects.turn().await;
             let Some(batch) = self.next_batch() else {
                 return;
             };
             loader.load_batch(batch, &turn).await;
             drop(turn);
+            // As above: those that were just answered may ask for more.
+            tokio::task::yield_now().await;
             if !self.goes_on() {
                 return;
             }
