@@ -39,10 +39,12 @@ impl<E> Catalog<E> {
         let mut tables = self.tables.write();
         let models = tables.models.entry(table.to_owned()).or_default();
         models.push(Arc::downgrade(model));
-        // Both ends of a relation may declare it.
+        // Both ends of a relation may declare it, each a part of what it does.
         for foreign_key in foreign_keys {
-            if !tables.foreign_keys.contains(foreign_key) {
-                tables.foreign_keys.push(foreign_key.clone());
+            let mut listed = tables.foreign_keys.iter_mut();
+            match listed.find(|listed| listed.is_same(foreign_key)) {
+                Some(listed) => listed.merge(foreign_key),
+                None => tables.foreign_keys.push(foreign_key.clone()),
             }
         }
     }

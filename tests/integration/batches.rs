@@ -132,3 +132,36 @@ async fn cold_notes(prefix: &str) -> World {
     let _ = world.statements.take();
     world
 }
+
+/// Goal: a find of many thousand keys stores all of them, although all its portions together take longer
+/// than the cache may take to answer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_portion_of_a_large_find_is_stored() {
+    const ROWS: i64 = 12_000;
+    let world = World::new(Backend::Sqlite, Tier::Redis).await;
+    world.create_table(note::Entity).await;
+    for from in (0..ROWS).step_by(1_000) {
+        let rows = (from..from + 1_000).map(|id| format!("({id}, 'row', 1)"));
+        let rows = rows.collect::<Vec<_>>().join(", ");
+        world
+            .raw(&format!(r#"INSERT INTO "note" VALUES {rows}"#))
+            .await;
+    }
+    let db = world
+        .db_with(|config| config.cache_timeout = Duration::from_millis(300))
+        .await;
+    let notes = note::Repository::new(&db);
+    let began = std::time::Instant::now();
+    let found = notes.find_by_ids(0..ROWS).await.unwrap();
+    assert_eq!(found.iter().flatten().count(), ROWS as usize);
+    assert!(
+        began.elapsed() > Duration::from_millis(300),
+        "it is too fast to show anything"
+    );
+    let _ = db.shutdown(LIMIT).await;
+    let stored = db.stats().fills;
+    assert!(
+        stored > ROWS as u64 * 9 / 10,
+        "{stored} of {ROWS} rows were stored"
+    );
+}

@@ -3,7 +3,7 @@
 use cached_repo::CachedDb;
 use cached_repo_tests::{
     World,
-    entities::family::{comment, note, owner, pet, post},
+    entities::family::{comment, node, note, owner, pet, post},
 };
 use sea_orm::{ActiveValue::Set, DbBackend};
 
@@ -247,4 +247,26 @@ async fn a_delete_that_meets_a_conflict_deletes_nothing_else(world: World) {
     family.owners.delete(stale.into_model()).await.unwrap_err();
     assert_eq!(family.of_owner(7).await, [2; 4]);
     assert!(family.owners.delete_by_id(99).await.unwrap().is_none());
+}
+
+everywhere!(rows_that_refer_to_themselves_and_to_each_other_are_deleted);
+/// Goal: a tree whose root refers to itself is deleted with few statements.
+async fn rows_that_refer_to_themselves_and_to_each_other_are_deleted(world: World) {
+    world.create_table(node::Entity).await;
+    let nodes = node::Repository::new(&world.db().await);
+    for (id, parent_id) in [(1, 1), (2, 1), (3, 2), (4, 4)] {
+        let row = node::ActiveModel {
+            id: Set(id),
+            parent_id: Set(parent_id),
+        };
+        nodes.insert(row).await.unwrap();
+        nodes.find_by_id(id).await.unwrap().unwrap();
+    }
+    let _ = world.statements.take();
+    nodes.delete_by_id(1).await.unwrap().unwrap();
+    let statements = world.statements.verbs().len();
+    assert!(statements < 10, "{statements} statements");
+    let found = nodes.find_by_ids([1, 2, 3, 4]).await.unwrap();
+    let found: Vec<bool> = found.iter().map(Option::is_some).collect();
+    assert_eq!(found, [false, false, false, true]);
 }

@@ -58,10 +58,11 @@ pub(super) fn check(sql: &str, backend: DbBackend) -> Result<(), DbErr> {
             "use `begin`, `commit` and `rollback` of `Transaction`",
         ));
     }
-    let is_temporary = matches!(backend, DbBackend::MySql)
-        && (word.eq_ignore_ascii_case("CREATE") || word.eq_ignore_ascii_case("DROP"))
-        && next_is("TEMPORARY");
-    if backend == DbBackend::MySql && is_one_of(&COMMITTING) && !is_temporary {
+    // MySQL's temporary tables, and LOAD DATA, are part of a transaction.
+    let mut words = rest.split_whitespace().take(3);
+    let is_harmless = words.any(|word| word.eq_ignore_ascii_case("TEMPORARY"))
+        || (word.eq_ignore_ascii_case("LOAD") && !next_is("INDEX"));
+    if backend == DbBackend::MySql && is_one_of(&COMMITTING) && !is_harmless {
         return Err(refused(
             word,
             "the database commits at it; run it outside the transaction",
@@ -76,15 +77,22 @@ fn refused(word: &str, what_to_do: &str) -> DbErr {
 
 /// The first word of a text, behind comments, and what follows it.
 fn split_word(sql: &str) -> (&str, &str) {
-    let mut sql = sql.trim_start();
+    let empty = |letter: char| letter.is_whitespace() || letter == ';';
+    let mut sql = sql.trim_start_matches(empty);
     loop {
+        // MySQL and MariaDB run what is in such a comment.
+        let run = sql.strip_prefix("/*!").or_else(|| sql.strip_prefix("/*M!"));
+        if let Some(run) = run {
+            sql = run.trim_start_matches(|letter: char| letter.is_ascii_digit() || empty(letter));
+            continue;
+        }
         let after = match sql.get(..2) {
             Some("--") => sql.split_once('\n').map(|(_, rest)| rest),
             Some("/*") => sql.split_once("*/").map(|(_, rest)| rest),
             _ if sql.starts_with('#') => sql.split_once('\n').map(|(_, rest)| rest),
             _ => break,
         };
-        sql = after.unwrap_or_default().trim_start();
+        sql = after.unwrap_or_default().trim_start_matches(empty);
     }
     let end = sql.find(|letter: char| !letter.is_ascii_alphabetic());
     sql.split_at(end.unwrap_or(sql.len()))
@@ -104,6 +112,9 @@ mod tests {
             "/* a */ /* b */ rollback to a",
             "# x\n begin",
             "savepoint a",
+            "; COMMIT",
+            "/*! COMMIT */",
+            "/*M!100100 ROLLBACK */",
             "PREPARE TRANSACTION 'a'",
         ];
         let in_mysql = [
@@ -122,6 +133,8 @@ mod tests {
             "committed",
             "WITH a AS (SELECT 1) DELETE FROM b",
             "CREATE TEMPORARY TABLE a (b int)",
+            "CREATE OR REPLACE TEMPORARY TABLE a (b int)",
+            "LOAD DATA INFILE 'a' INTO TABLE b",
             "ä",
         ];
         let backends = [DbBackend::Postgres, DbBackend::Sqlite, DbBackend::MySql];

@@ -173,6 +173,17 @@ impl Entity {
         names.iter().map(position).collect()
     }
 
+    /// Whether another model of the table has the same columns as its primary key, in whatever order.
+    pub(crate) fn has_key_of(&self, other: &Self) -> bool {
+        let own: Vec<_> = self
+            .key_columns
+            .iter()
+            .map(|at| &self.columns[*at].name)
+            .collect();
+        let mut others = other.key_columns.iter().map(|at| &other.columns[*at].name);
+        own.len() == other.key_columns.len() && others.all(|name| own.contains(&name))
+    }
+
     /// The primary key of the same row in another model of the table; `None` if its key has other
     /// columns.
     pub(crate) fn id_in(&self, other: &Self, id: &ValueTuple) -> Option<ValueTuple> {

@@ -9,18 +9,18 @@ use sea_orm::{
 };
 
 /// What the database does to the rows that refer to a row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Action {
     /// Nothing that changes them.
     Nothing,
-    /// It deletes or changes them with the row.
-    Cascade,
     /// It changes their foreign key to NULL or to its default.
     Unset,
+    /// It deletes or changes them with the row.
+    Cascade,
 }
 
 /// A foreign key.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct ForeignKey {
     /// The table that has it.
     pub(crate) child: String,
@@ -33,6 +33,18 @@ pub(crate) struct ForeignKey {
 }
 
 impl ForeignKey {
+    /// Whether both are of the same columns.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        (&self.child, &self.columns) == (&other.child, &other.columns)
+            && (&self.parent, &self.referenced) == (&other.parent, &other.referenced)
+    }
+
+    /// Adds what another declaration of it says.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        self.on_delete = self.on_delete.max(other.on_delete);
+        self.on_update = self.on_update.max(other.on_update);
+    }
+
     /// The foreign key behind a relation; `cascades` if the model says that it does, whatever the
     /// relation says.
     pub(crate) fn of(relation: RelationDef, cascades: bool) -> Option<Self> {

@@ -1,5 +1,5 @@
 //! How long one call may wait for the shared tier: `cache_timeout` in all, however many operations
-//! it takes.
+//! it takes. A call for very many keys has that for each portion of its misses.
 //!
 //! Does not count the time in which the call waits for the database or for another load.
 
@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::tier::{Reply, TierError};
 
 /// What is left of a call's time for the tier.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Budget {
     until: Instant,
     timeout: Duration,
@@ -55,10 +55,35 @@ impl Budget {
         }
     }
 
+    /// What is left of it, to be resumed after a wait for another load.
+    pub(super) fn pause(self) -> Paused {
+        Paused {
+            left: self.until.saturating_duration_since(Instant::now()),
+            timeout: self.timeout,
+        }
+    }
+
     /// Waits for a task that tells the tier something, for as long as there is time. Then the task
     /// goes on by itself.
     pub(super) async fn wait_for<T>(self, task: tokio::task::JoinHandle<T>) {
         // If its runtime has ended, so has the tier's connection.
         let _ = timeout_at(self.until, task).await;
+    }
+}
+
+/// A budget of a call that waits for something else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Paused {
+    left: Duration,
+    timeout: Duration,
+}
+
+impl Paused {
+    pub(super) fn resume(self) -> Budget {
+        Budget {
+            until: Instant::now() + self.left,
+            timeout: self.timeout,
+            is_spent: true,
+        }
     }
 }

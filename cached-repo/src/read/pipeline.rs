@@ -2,7 +2,11 @@
 //!
 //! Does not know how a step is done.
 
-use std::{mem, sync::Arc};
+use std::{
+    mem,
+    ops::ControlFlow::{self, Break, Continue},
+    sync::Arc,
+};
 
 use futures_util::future::{BoxFuture, try_join_all};
 use sea_orm::sea_query::{Value, ValueTuple};
@@ -33,15 +37,6 @@ pub(crate) struct Read<'a> {
     pub(crate) scope: &'a Scope,
     pub(crate) policy: ReadPolicy,
     pub(crate) budget: Budget,
-}
-
-/// What to do about a question after the shared tier was asked.
-enum Next {
-    Serve(Rows),
-    /// Load the answer, and ask the tier for this.
-    Load(Want),
-    /// Load the answer past the cache.
-    Bypass,
 }
 
 impl<'a> Read<'a> {
@@ -100,9 +95,8 @@ impl<'a> Read<'a> {
     async fn find_behind(self, question: Question, seen: Seen) -> Answer {
         let query = self.query(question);
         match serve(&query, seen).await? {
-            Next::Serve(rows) => Ok(rows),
-            Next::Load(want) => join(query, Some(want)).await,
-            Next::Bypass => join(query, None).await,
+            Break(rows) => Ok(rows),
+            Continue(want) => join(query, want).await,
         }
     }
 
@@ -168,11 +162,13 @@ impl<'a> Read<'a> {
     async fn find_each(self, batch: Batch) -> Result<Vec<Rows>, ReadError> {
         let mut answers: Vec<Rows> = Vec::with_capacity(batch.keys.len());
         let mut missed = self.look_each(batch, &mut answers).await?;
+        let mut read = self;
         // A statement's worth at a time: a lease for more would lapse before its load is stored.
         while !missed.is_empty() {
             let later = missed.split_off(missed.len().min(MAX_KEYS_PER_STATEMENT));
             let portion = mem::replace(&mut missed, later);
-            self.load_each(portion, &mut answers).await?;
+            read.load_each(portion, &mut answers).await?;
+            read.budget = self.reader.leases.budget();
         }
         Ok(answers)
     }
@@ -325,14 +321,18 @@ impl<'a> Read<'a> {
                 stores.push((self.query(missed.question), guard, rows));
             }
         }
+        let budget = budget.resumed_after(began.elapsed());
         if !stores.is_empty() {
-            let budget = budget.resumed_after(began.elapsed());
             let stored = tasks.spawn(settle(stores, load_cost_ms(began)));
             budget.wait_for(stored).await;
         }
         let awaited = awaited.into_iter().map(async |missed| {
             let Missed { question, at, want } = missed;
-            Ok((at, join(self.query(question), want).await?))
+            let query = Query {
+                budget,
+                ..self.query(question)
+            };
+            Ok((at, join(query, want).await?))
         });
         for (at, rows) in try_join_all(awaited).await? {
             answers[at] = rows;
@@ -367,13 +367,14 @@ async fn find_fresh(query: Query) -> Answer {
     Ok(rows)
 }
 
-/// Serves what was seen, or says what to do about it; counts either.
-async fn serve(query: &Query, seen: Seen) -> Result<Next, ReadError> {
+/// Serves what was seen, or says what to ask the tier for when it is loaded, `None` to load it past the
+/// cache; counts either.
+async fn serve(query: &Query, seen: Seen) -> Result<ControlFlow<Rows, Option<Want>>, ReadError> {
     let reader = &query.reader;
     Ok(match seen {
         Seen::Rows(rows, freshness) => {
             reader.count_hit(&rows, freshness);
-            Next::Serve(rows)
+            Break(rows)
         }
         Seen::Index(ids, freshness) => {
             reader.count_index_hit(ids.len());
@@ -382,18 +383,18 @@ async fn serve(query: &Query, seen: Seen) -> Result<Next, ReadError> {
                     if freshness.wants_reload() {
                         query.clone().refresh_behind();
                     }
-                    Next::Serve(rows)
+                    Break(rows)
                 }
-                None => Next::Load(Want::Refresh),
+                None => Continue(Some(Want::Refresh)),
             }
         }
         Seen::Miss(reason) => {
             reader.count_miss(&query.question.by, reason);
-            Next::Load(wanted(reason))
+            Continue(Some(wanted(reason)))
         }
         Seen::Unknown => {
             reader.stats().bypasses.add(1);
-            Next::Bypass
+            Continue(None)
         }
     })
 }

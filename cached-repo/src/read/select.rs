@@ -18,7 +18,7 @@ use super::load_limit::{LoadLimit, Permit};
 use crate::{
     cached::Row,
     context::EntityContext,
-    entity::statements::{fetch_all, fetch_one, find_by_id},
+    entity::statements::{fetch_all, fetch_one},
     error::ReadError,
     protocol::Key,
     session::Scope,
@@ -76,9 +76,13 @@ impl Selects {
         scope: &Scope,
         id: &ValueTuple,
     ) -> Result<Option<Row>, ReadError> {
+        self.one(scope, self.context.entity.select_by_id(id)).await
+    }
+
+    async fn one(&self, scope: &Scope, select: SelectStatement) -> Result<Option<Row>, ReadError> {
         let EntityContext { shared, entity, .. } = &*self.context;
         entity.stats.loads.add(1);
-        let found = find_by_id(entity, &scope.executor(&shared.conn), id).await;
+        let found = fetch_one(entity, &scope.executor(&shared.conn), &select).await;
         let model = found.map_err(|source| self.context.load_failed(source))?;
         Ok(model.map(Row::loaded))
     }
@@ -90,12 +94,8 @@ impl Selects {
         scope: &Scope,
         id: &ValueTuple,
     ) -> Result<Option<Row>, ReadError> {
-        let EntityContext { shared, entity, .. } = &*self.context;
-        entity.stats.loads.add(1);
-        let conn = scope.executor(&shared.conn);
-        let found = fetch_one(entity, &conn, &entity.select_for_update(id)).await;
-        let model = found.map_err(|source| self.context.load_failed(source))?;
-        Ok(model.map(Row::loaded))
+        let select = self.context.entity.select_for_update(id);
+        self.one(scope, select).await
     }
 
     /// The rows with these primary keys, in any order.

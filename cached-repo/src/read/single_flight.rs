@@ -23,7 +23,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::budget::Budget;
+use super::budget::{Budget, Paused};
 use crate::{protocol::Key, tasks::Tasks};
 
 /// The flights of one entity; `T` is what a load gives each waiter.
@@ -47,7 +47,8 @@ pub(crate) enum Turn {
 #[derive(Debug)]
 pub(crate) struct Waiters<T> {
     result: watch::Sender<Option<T>>,
-    budget: Option<Budget>,
+    /// The most time that any of them has left for the cache; `None` if it answered none of them.
+    budget: Option<Paused>,
 }
 
 impl<T> Waiters<T> {
@@ -59,13 +60,13 @@ impl<T> Waiters<T> {
     }
 
     fn add(&mut self, budget: Option<Budget>) -> watch::Receiver<Option<T>> {
-        self.budget = self.budget.max(budget);
+        self.budget = self.budget.max(budget.map(Budget::pause));
         self.result.subscribe()
     }
 
-    /// The most time that any of them has left for the cache; `None` if it answered none of them.
+    /// The time that the flight has for the cache, from now on; `None` if it is not to be asked.
     pub(crate) fn budget(&self) -> Option<Budget> {
-        self.budget
+        self.budget.map(Paused::resume)
     }
 
     /// Gives every waiter the result.

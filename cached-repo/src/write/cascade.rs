@@ -4,31 +4,33 @@
 //!
 //! Invariants:
 //! - The row itself is locked first: no row that refers to it comes or goes until the end of the
-//!   transaction.
+//!   transaction. On SQLite nothing can be locked; if another writer comes between, the statement fails
+//!   as busy.
 //! - At most [`MAX_ROWS`] rows are found. Beyond, all that may refer to them is invalidated entity by
 //!   entity.
 //!
 //! Knows the tables of which a repository was opened in this process, and no triggers.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use sea_orm::{
-    DbErr,
-    sea_query::{DynIden, Value, ValueTuple},
+    ConnectionTrait, DbErr,
+    sea_query::{DynIden, SelectStatement, Value, ValueTuple},
 };
 
 use crate::{
     cached::AnyModel,
+    catalog::Catalog,
     context::EntityContext,
     database::Executor,
     entity::{
         Entity,
+        description::is_null,
         foreign_key::{Action, ForeignKey},
         ops::ModelRef,
-        statements::fetch_all,
     },
     invalidation::Journal,
-    protocol::Version,
+    protocol::{Key, Version},
 };
 
 /// Rows that one write may find; each costs a key or more to be blocked.
@@ -40,6 +42,8 @@ pub(super) struct Cascade {
     /// Rows that are changed, to be read again once they are.
     changed: Vec<Changed>,
     rows: usize,
+    /// The row itself and those found so far: rows may refer to themselves and to each other.
+    seen: HashSet<Key>,
 }
 
 /// Rows of a table that have new values, and how to find them.
@@ -87,6 +91,7 @@ impl Cascade {
         row: &AnyModel,
     ) -> Result<Self, DbErr> {
         let mut cascade = Self::empty();
+        cascade.seen.insert(context.entity.key_of(&**row));
         let mut deleted = vec![Affected {
             table: context.entity.table_name.clone(),
             models: vec![Arc::clone(context)],
@@ -147,6 +152,7 @@ impl Cascade {
             journal: Journal::default(),
             changed: Vec::new(),
             rows: 0,
+            seen: HashSet::new(),
         }
     }
 
@@ -162,31 +168,47 @@ impl Cascade {
             return Ok(None);
         };
         let mut models = shared.catalog.models_of(&key.child);
-        if action == Action::Nothing || models.is_empty() || parents.rows.is_empty() {
+        if action == Action::Nothing || parents.rows.is_empty() {
+            return Ok(None);
+        }
+        if models.is_empty() {
+            // Nobody can find its rows, nor those that go with them.
+            self.note_all(&shared.catalog, &key.child);
             return Ok(None);
         }
         // One that has all columns of the foreign key first.
         models.sort_by_key(|model| model.entity.positions(&key.columns).is_none());
         let parent = &parents.models[0].entity;
-        let values: Option<Vec<_>> = parents
-            .rows
-            .iter()
-            .map(|row| values_of(parent, &**row, &key.referenced))
-            .collect();
+        let values = parents.rows.iter();
+        let values = values.map(|row| values_of(parent, &**row, &key.referenced));
+        // Nothing refers to NULL.
+        let refers = |values: &Option<Vec<Value>>| {
+            values
+                .as_ref()
+                .is_none_or(|values| !values.iter().any(is_null))
+        };
+        let values: Option<Vec<_>> = values.filter(refers).collect();
+        if values.as_ref().is_some_and(Vec::is_empty) {
+            return Ok(None);
+        }
         let room = MAX_ROWS - self.rows;
         let (Some(columns), Some(values), true) =
             (models[0].entity.positions(&key.columns), values, room > 0)
         else {
-            self.note_all(&key.child, &models);
+            self.note_all(&shared.catalog, &key.child);
             return Ok(None);
         };
         let entity = &*models[0].entity;
         let select = entity.select_matching(&columns, &values, room + 1);
-        let rows = fetch_all(entity, conn, &select).await?;
+        let Some(mut rows) = fetch(entity, conn, &select).await? else {
+            self.note_all(&shared.catalog, &key.child);
+            return Ok(None);
+        };
         if rows.len() > room {
-            self.note_all(&key.child, &models);
+            self.note_all(&shared.catalog, &key.child);
             return Ok(None);
         }
+        rows.retain(|row| self.seen.insert(entity.key_of(&**row)));
         self.rows += rows.len();
         Ok(Some(Affected {
             table: key.child.clone(),
@@ -196,10 +218,7 @@ impl Cascade {
     }
 
     /// Notes that any row of a table, and of those that refer to it, may have changed.
-    fn note_all(&mut self, table: &str, models: &[Arc<EntityContext>]) {
-        let Some(catalog) = models.first().map(|model| &model.shared.catalog) else {
-            return;
-        };
+    fn note_all(&mut self, catalog: &Catalog<EntityContext>, table: &str) {
         let mut tables = vec![table.to_owned()];
         let mut at = 0;
         while let Some(table) = tables.get(at).cloned() {
@@ -217,6 +236,7 @@ impl Cascade {
     }
 
     fn note_deleted(&mut self, deleted: &Affected) {
+        self.journal.entities.extend(deleted.others());
         for (model, id, version) in deleted.in_each_model() {
             let change = match version {
                 Some(version) => model.row_change(version.next(), None),
@@ -232,6 +252,7 @@ impl Cascade {
         changed: Affected,
         found_by: Option<(Vec<DynIden>, Vec<Vec<Value>>)>,
     ) {
+        self.journal.entities.extend(changed.others());
         for (model, id, _) in changed.in_each_model() {
             // No version orders the change against writes in flight.
             self.journal
@@ -251,40 +272,61 @@ impl Cascade {
         });
     }
 
-    /// What to tell the cache, once the statement has run.
-    pub(super) async fn finish(mut self, conn: &Executor<'_>) -> Result<Journal, DbErr> {
+    /// What to tell the cache, before the statement is sent.
+    pub(super) fn known(&self) -> Journal {
+        self.journal.clone()
+    }
+
+    /// What else to tell it once the statement has run: where the changed rows are found now. If they
+    /// cannot be read, their entities as a whole.
+    pub(super) async fn finish(self, conn: &Executor<'_>) -> (Journal, Result<(), DbErr>) {
+        let mut journal = Journal::default();
         for Changed {
             models,
             columns,
             values,
-        } in self
-            .changed
-            .into_iter()
-            .filter(|changed| !changed.values.is_empty())
+        } in &self.changed
         {
-            for model in models {
+            for model in models.iter().filter(|_| !values.is_empty()) {
                 let entity = &*model.entity;
-                let Some(columns) = entity.positions(&columns) else {
-                    self.journal
-                        .entities
-                        .insert(Arc::clone(entity.keys.prefix()));
+                let mut read = Ok(None);
+                if let Some(columns) = entity.positions(columns) {
+                    let select = entity.select_matching(&columns, values, MAX_ROWS);
+                    read = fetch(entity, conn, &select).await;
+                }
+                let Ok(Some(rows)) = read else {
+                    journal.entities.insert(Arc::clone(entity.keys.prefix()));
+                    if let Err(error) = read {
+                        return (journal, Err(error));
+                    }
                     continue;
                 };
-                let select = entity.select_matching(&columns, &values, MAX_ROWS);
-                for row in fetch_all(entity, conn, &select).await? {
-                    self.journal.note(entity.key_of(&*row), model.raw_change());
+                for row in rows {
+                    journal.note(entity.key_of(&*row), model.raw_change());
                     for key in entity.index_keys_of(&*row) {
-                        self.journal.note(key, model.index_change());
+                        journal.note(key, model.index_change());
                     }
                 }
             }
         }
-        Ok(self.journal)
+        (journal, Ok(()))
     }
 }
 
+/// The rows that a statement gives; `None` if one of them is none of the model.
+async fn fetch(
+    entity: &Entity,
+    conn: &Executor<'_>,
+    select: &SelectStatement,
+) -> Result<Option<Vec<AnyModel>>, DbErr> {
+    let rows = conn.query_all(select).await?;
+    let rows = rows.iter().map(|row| entity.ops.read(row));
+    Ok(rows.collect::<Result<_, _>>().ok())
+}
+
 impl Affected {
-    /// The rows' primary keys and versions, for each of the models that agree on what the key is.
+    /// The rows' primary keys and versions, for each of the models that agree on what the key is; see
+    /// [`others`](Self::others).
     fn in_each_model(&self) -> Vec<(&EntityContext, ValueTuple, Option<Version>)> {
         let first = &*self.models[0].entity;
         let rows = self.rows.iter().flat_map(|row| {
@@ -295,6 +337,16 @@ impl Affected {
             })
         });
         rows.collect()
+    }
+}
+
+impl Affected {
+    /// What the keys of models with another primary key start with.
+    fn others(&self) -> impl Iterator<Item = Arc<str>> {
+        let first = &*self.models[0].entity;
+        let others = self.models.iter().map(|model| &*model.entity);
+        let others = others.filter(|entity| !first.has_key_of(entity));
+        others.map(|entity| Arc::clone(entity.keys.prefix()))
     }
 }
 

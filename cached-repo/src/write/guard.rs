@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::{
     affected::AffectedKeys,
     block_set::BlockSet,
-    invalidate::{invalidate_key, unread},
+    invalidate::{invalidate_key, prefixes, unread},
     outcome::{Effect, Sql, Written},
 };
 use crate::{
@@ -59,6 +59,11 @@ impl<'a> WriteGuard<'a> {
         for sibling in &affected.siblings {
             for key in &sibling.index.known {
                 journal.note(key.clone(), sibling.context.index_change());
+            }
+            let entity = &sibling.context.entity;
+            if !context.entity.has_key_of(entity) {
+                // Nobody knows the row's key there.
+                journal.entities.insert(Arc::clone(entity.keys.prefix()));
             }
         }
         let blocks = match scope {
@@ -223,8 +228,7 @@ impl<'a> WriteGuard<'a> {
             && !all_known
             && !undone
         {
-            let prefix = Arc::clone(self.context.entity.keys.prefix());
-            session.journal().entities.insert(prefix);
+            session.journal().entities.extend(prefixes(self.context));
         }
     }
 

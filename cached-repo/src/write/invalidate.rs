@@ -33,6 +33,7 @@ pub(crate) async fn invalidate(
     }
     let shared = &context.shared;
     let mut journal = Journal::default();
+    journal.entities.extend(other_keys(context));
     let mut rows = Vec::new();
     for (model, id) in in_each_model(context, id) {
         journal.note(model.entity.row_key(&id), model.raw_change());
@@ -86,12 +87,21 @@ pub(crate) fn note_invalidation_of_all(context: &EntityContext, session: &Sessio
 }
 
 /// What the keys of all models of a table start with.
-fn prefixes(context: &EntityContext) -> HashSet<Arc<str>> {
+pub(super) fn prefixes(context: &EntityContext) -> HashSet<Arc<str>> {
     let siblings = context.siblings();
     let entities = siblings.iter().map(|model| &model.entity);
     let entities = entities.chain([&context.entity]);
     entities
         .map(|entity| Arc::clone(entity.keys.prefix()))
+        .collect()
+}
+
+/// What the keys of models of the table with another primary key start with.
+fn other_keys(context: &EntityContext) -> Vec<Arc<str>> {
+    let siblings = context.siblings().into_iter();
+    let others = siblings.filter(|model| !context.entity.has_key_of(&model.entity));
+    others
+        .map(|model| Arc::clone(model.entity.keys.prefix()))
         .collect()
 }
 
@@ -113,6 +123,7 @@ fn in_each_model(
 /// Notes that a statement of the user's own changes a row.
 pub(crate) fn note_invalidation(context: &Arc<EntityContext>, session: &Session, id: ValueTuple) {
     let mut journal = session.journal();
+    journal.entities.extend(other_keys(context));
     for (model, id) in in_each_model(context, id) {
         let key = model.entity.row_key(&id);
         journal.note(key.clone(), model.raw_change());

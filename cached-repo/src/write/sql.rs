@@ -135,6 +135,9 @@ impl Statement<'_, '_> {
                         Some(values) => cascade_of_update(context, tx, id, &values).await?,
                         None => None,
                     };
+                    if let Some(cascade) = &cascade {
+                        guard.note(cascade.known());
+                    }
                     let model = if returns {
                         update.returning(entity.returning.clone());
                         let model = fetch_one(entity, tx, &update).await?;
@@ -146,7 +149,9 @@ impl Statement<'_, '_> {
                         reload(entity, tx, id).await?
                     };
                     if let Some(cascade) = cascade {
-                        guard.note(cascade.finish(tx).await?);
+                        let (changes, read) = cascade.finish(tx).await;
+                        guard.note(changes);
+                        read?;
                     }
                     Ok(Some(model))
                 })
@@ -245,10 +250,13 @@ impl Statement<'_, '_> {
                 return Ok(None);
             };
             let cascade = Cascade::of_delete(context, tx, &model).await?;
+            guard.note(cascade.known());
             if tx.execute(delete).await?.rows_affected() == 0 {
                 return Ok(None);
             }
-            guard.note(cascade.finish(tx).await?);
+            let (changes, read) = cascade.finish(tx).await;
+            guard.note(changes);
+            read?;
             Ok(Some(model))
         })
         .await

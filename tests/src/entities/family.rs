@@ -228,3 +228,30 @@ pub mod label {
 
     impl ActiveModelBehavior for ActiveModel {}
 }
+
+/// Refers to itself.
+pub mod node {
+    use cached_repo::CachedEntity;
+    use sea_orm::entity::prelude::*;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, CachedEntity)]
+    #[sea_orm(table_name = "node")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub id: i64,
+        pub parent_id: i64,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {
+        #[sea_orm(
+            belongs_to = "Entity",
+            from = "Column::ParentId",
+            to = "Column::Id",
+            on_delete = "Cascade"
+        )]
+        Parent,
+    }
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
