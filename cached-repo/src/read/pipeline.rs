@@ -70,9 +70,8 @@ impl<'a> Read<'a> {
         }
     }
 
-    /// The row with this primary key, to be written again after a conflict: read through the cache,
-    /// which the conflict has repaired. In a transaction it is locked, because the transaction may see
-    /// an older state than the database has.
+    /// The row with this primary key, to be written again after a conflict. In a transaction it is
+    /// locked: the transaction may see an older state than the database has.
     pub(crate) async fn find_again(self, question: Question) -> Answer {
         match &question.by {
             By::Id(id) if self.scope.is_transaction() => {
