@@ -99,8 +99,8 @@ impl CachedDb {
         listed.collect()
     }
 
-    /// Invalidates every row of the entity with this name, as [`Repository::invalidate_all`](crate::Repository::invalidate_all) does. Without
-    /// a repository of such an entity there is nothing to invalidate; see
+    /// Invalidates every row of the entity with this name, as
+    /// [`Repository::invalidate_all`](crate::Repository::invalidate_all) does. Without a repository of such an entity there is nothing to invalidate; see
     /// [`entities`](Self::entities).
     ///
     /// # Errors

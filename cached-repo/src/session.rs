@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use sea_orm::{DatabaseConnection, DatabaseTransaction};
 
 use crate::{
+    context::{Context, EntityContext},
     database::{Executor, OpenTransaction},
     invalidation::Journal,
 };
@@ -37,22 +38,29 @@ impl Scope {
 }
 
 tokio::task_local! {
-    /// The transaction whose closure this task runs.
-    static INSIDE: Arc<Session>;
+    /// The transaction whose closure this task runs, and its `CachedDb`.
+    static INSIDE: (Arc<Session>, Arc<Context>);
 }
 
 /// Runs the closure of a transaction.
-pub(crate) async fn inside<F: Future>(session: &Arc<Session>, work: F) -> F::Output {
-    INSIDE.scope(Arc::clone(session), work).await
+pub(crate) async fn inside<F: Future>(
+    session: &Arc<Session>,
+    context: &Arc<Context>,
+    work: F,
+) -> F::Output {
+    let transaction = (Arc::clone(session), Arc::clone(context));
+    INSIDE.scope(transaction, work).await
 }
 
-/// Says so if a statement goes past the transaction whose closure runs it: on a row that the transaction
-/// has locked it would wait for ever.
-pub(crate) fn warn_if_inside(entity: &str) {
-    let is_open = INSIDE.try_with(|session| !session.transaction.has_ended());
-    if is_open.unwrap_or(false) {
+/// Logs a warning if a write inside the closure of a transaction does not belong to the transaction: it
+/// would wait for ever for a row that the transaction has locked.
+pub(crate) fn warn_if_inside(context: &EntityContext) {
+    let is_past = INSIDE.try_with(|(session, of)| {
+        Arc::ptr_eq(of, &context.shared) && !session.transaction.has_ended()
+    });
+    if is_past.unwrap_or(false) {
         tracing::warn!(
-            entity,
+            entity = context.entity.name,
             "a write inside the closure of a transaction does not belong to it, and waits for its \
              locks: use the repository that `on(tx)` gives"
         );

@@ -107,7 +107,7 @@ impl Transaction {
         self,
         work: impl AsyncFnOnce(&Transaction) -> Result<T, E>,
     ) -> Result<T, TransactionError<E>> {
-        match session::inside(&self.session, work(&self)).await {
+        match session::inside(&self.session, &self.registry.context, work(&self)).await {
             Ok(value) => {
                 self.commit().await.map_err(TransactionError::Commit)?;
                 Ok(value)

@@ -53,6 +53,7 @@ mod settings;
 mod shapes;
 mod sharing;
 mod siblings;
+mod transaction_limits;
 mod transactions;
 mod update_with;
 mod verbs;

@@ -24,7 +24,7 @@ use crate::config::Config;
 pub(crate) struct LoadLimit {
     permits: Semaphore,
     wait: Duration,
-    /// Who waits with a time-out of its own, and how many may.
+    /// Loads that wait in [`admit`](LoadLimit::admit), and how many may.
     waiting: AtomicUsize,
     capacity: usize,
 }
@@ -68,7 +68,7 @@ impl LoadLimit {
     }
 }
 
-/// One who waits.
+/// A load that waits for a permit.
 struct Waiting<'a>(&'a LoadLimit);
 
 impl<'a> Waiting<'a> {

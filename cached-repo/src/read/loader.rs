@@ -64,7 +64,7 @@ struct Queue {
     /// In the order in which they came.
     wanted: VecDeque<Wanted>,
     batching: Batching,
-    /// A task looks after those who have waited for too long.
+    /// A task watches for callers that have waited for too long.
     is_watched: bool,
 }
 
@@ -163,11 +163,48 @@ impl Loader {
             self.start_statement();
         }
         if watches {
-            let watch = Watch(Arc::clone(self));
-            context.shared.tasks.spawn(watch.run());
+            context.shared.tasks.spawn(Arc::clone(self).watch());
         }
         // Nobody replies if the runtime ends.
         row.await.unwrap_or_else(|_| Err(context.load_aborted()))
+    }
+
+    /// Watches the queue until it is empty: starts a statement if the oldest caller has waited for
+    /// [`PATIENCE`], and fails the callers whose time is up.
+    async fn watch(self: Arc<Self>) {
+        while let Some(next) = self.look() {
+            sleep_until(next).await;
+        }
+    }
+
+    /// When to look at the queue again; `None` if it is empty.
+    fn look(self: &Arc<Self>) -> Option<Instant> {
+        let context = &self.selects.context;
+        let limit = context.shared.config.load_queue_timeout.max(PATIENCE);
+        let now = Instant::now();
+        let (overdue, starts, next) = {
+            let mut queue = self.queue.lock();
+            let count = queue.wanted.partition_point(|it| it.since + limit <= now);
+            let overdue: Vec<Wanted> = queue.wanted.drain(..count).collect();
+            let oldest = queue.wanted.front().map(|first| first.since);
+            queue.is_watched = oldest.is_some();
+            let is_impatient = oldest.is_some_and(|oldest| oldest + PATIENCE <= now);
+            let wanted = queue.wanted.len();
+            let starts = is_impatient && queue.batching.starts(wanted, true);
+            let next = oldest.map(|oldest| match is_impatient {
+                true => (now + PATIENCE).min(oldest + limit),
+                false => oldest + PATIENCE,
+            });
+            (overdue, starts, next)
+        };
+        if starts {
+            self.start_statement();
+        }
+        for Wanted { reply, .. } in overdue.into_iter().filter(|it| !it.reply.is_closed()) {
+            // A caller that has just left does not need it.
+            let _ = reply.send(Err(context.overloaded()));
+        }
+        next
     }
 
     fn start_statement(self: &Arc<Self>) {
@@ -233,55 +270,6 @@ impl Loader {
             // As above.
             let _ = reply.send(row);
         }
-    }
-}
-
-/// Looks after those who wait: starts a statement for the impatient, and turns the overdue away.
-struct Watch(Arc<Loader>);
-
-impl Watch {
-    async fn run(self) {
-        while let Some(next) = self.look() {
-            sleep_until(next).await;
-        }
-    }
-
-    /// When to look again; `None` if nobody waits.
-    fn look(&self) -> Option<Instant> {
-        let Self(loader) = self;
-        let context = &loader.selects.context;
-        let limit = context.shared.config.load_queue_timeout.max(PATIENCE);
-        let now = Instant::now();
-        let (overdue, starts, next) = {
-            let mut queue = loader.queue.lock();
-            let waiting = queue.wanted.partition_point(|it| it.since + limit <= now);
-            let overdue: Vec<Wanted> = queue.wanted.drain(..waiting).collect();
-            let oldest = queue.wanted.front().map(|first| first.since);
-            queue.is_watched = oldest.is_some();
-            let is_impatient = oldest.is_some_and(|oldest| oldest + PATIENCE <= now);
-            let wanted = queue.wanted.len();
-            let starts = is_impatient && queue.batching.starts(wanted, true);
-            let next = oldest.map(|oldest| match is_impatient {
-                true => (now + PATIENCE).min(oldest + limit),
-                false => oldest + PATIENCE,
-            });
-            (overdue, starts, next)
-        };
-        if starts {
-            loader.start_statement();
-        }
-        for Wanted { reply, .. } in overdue.into_iter().filter(|it| !it.reply.is_closed()) {
-            // A caller that has just left does not need it.
-            let _ = reply.send(Err(context.overloaded()));
-        }
-        next
-    }
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        // If its runtime ends, so do the workers, the last of which gives up those who wait.
-        self.0.queue.lock().is_watched = false;
     }
 }
 

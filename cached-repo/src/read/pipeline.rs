@@ -427,7 +427,7 @@ fn rows_of(read: Read<'_>, ids: Vec<ValueTuple>) -> BoxFuture<'_, Result<Vec<Row
 async fn join(query: Query, want: Option<Want>) -> Answer {
     let reader = Arc::clone(&query.reader);
     if reader.is_overloaded(&query.question) {
-        // Cheaper than a flight, and as true.
+        // A flight would be refused too, after more work.
         return Err(reader.context.overloaded());
     }
     let key = query.question.key.clone();

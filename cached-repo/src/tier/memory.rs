@@ -316,21 +316,21 @@ mod tests {
         const KEYS: i64 = 300_000;
         const CAPACITY: u64 = 1024 * 1024;
         let tier = tier(CAPACITY);
-        let began = std::time::Instant::now();
-        let mut lap = Vec::new();
-        for id in 0..KEYS {
-            tier.done(&key(id), invalidation()).await.unwrap();
-            if id % (KEYS / 3) == 0 {
-                lap.push(began.elapsed());
+        let mut laps = Vec::new();
+        for lap in 0..3 {
+            let began = std::time::Instant::now();
+            for id in lap * KEYS / 3..(lap + 1) * KEYS / 3 {
+                tier.done(&key(id), invalidation()).await.unwrap();
             }
+            laps.push(began.elapsed());
         }
         let entries: usize = tier.shards.iter().map(|shard| shard.lock().len()).sum();
         assert!(
             entries as u64 * OVERHEAD_BYTES <= CAPACITY,
             "{entries} entries"
         );
-        let took = began.elapsed();
-        assert!(took < Duration::from_secs(20), "{took:?}, {lap:?}");
+        // The tier is full before the first lap ends. A machine may be busy in one of them.
+        assert!(laps[2] < laps[0] * 5, "{laps:?}");
     }
 
     #[tokio::test]

@@ -61,8 +61,8 @@ struct Affected {
     rows: Vec<AnyModel>,
 }
 
-/// Whether rows of this table may take others with them when they are deleted.
-pub(super) fn may_follow_delete(context: &EntityContext) -> bool {
+/// Whether the database may delete or change other rows with a deleted row of this table.
+pub(super) fn delete_cascades(context: &EntityContext) -> bool {
     let referring = context
         .shared
         .catalog
@@ -70,8 +70,8 @@ pub(super) fn may_follow_delete(context: &EntityContext) -> bool {
     referring.iter().any(|key| key.on_delete != Action::Nothing)
 }
 
-/// Whether a change of these columns, by position, may change other rows.
-pub(super) fn may_follow_update(context: &EntityContext, set: impl Fn(usize) -> bool) -> bool {
+/// Whether the database may change other rows if these columns of a row, by position, change.
+pub(super) fn update_cascades(context: &EntityContext, set: impl Fn(usize) -> bool) -> bool {
     let entity = &context.entity;
     let referring = context.shared.catalog.referring_to(&entity.table_name);
     referring.iter().any(|key| {
@@ -84,7 +84,7 @@ pub(super) fn may_follow_update(context: &EntityContext, set: impl Fn(usize) -> 
 }
 
 impl Cascade {
-    /// Finds what goes with a row that is about to be deleted.
+    /// Finds the rows that the database will delete or change with a row that is about to be deleted.
     pub(super) async fn of_delete(
         context: &Arc<EntityContext>,
         conn: &Executor<'_>,
@@ -116,8 +116,8 @@ impl Cascade {
         Ok(cascade)
     }
 
-    /// Finds what changes with a row whose columns are about to change: `after` says what they hold
-    /// then, `None` for a column that stays.
+    /// Finds the rows that the database will change with a row that is about to be updated. `after` gives
+    /// the new value of a column, `None` for a column that stays.
     pub(super) async fn of_update(
         context: &Arc<EntityContext>,
         conn: &Executor<'_>,
@@ -172,7 +172,7 @@ impl Cascade {
             return Ok(None);
         }
         if models.is_empty() {
-            // Nobody can find its rows, nor those that go with them.
+            // Without a model its rows cannot be found, nor the rows that refer to them.
             self.note_all(&shared.catalog, &key.child);
             return Ok(None);
         }
@@ -272,14 +272,14 @@ impl Cascade {
         });
     }
 
-    /// What to tell the cache, before the statement is sent.
-    pub(super) fn known(&self) -> Journal {
+    /// The changes that are known before the statement is sent.
+    pub(super) fn before_statement(&self) -> Journal {
         self.journal.clone()
     }
 
-    /// What else to tell it once the statement has run: where the changed rows are found now. If they
-    /// cannot be read, their entities as a whole.
-    pub(super) async fn finish(self, conn: &Executor<'_>) -> (Journal, Result<(), DbErr>) {
+    /// The changes that are known once the statement has run: the changed rows and the index entries that
+    /// lead to them now. If a row cannot be read, its entity as a whole.
+    pub(super) async fn after_statement(self, conn: &Executor<'_>) -> (Journal, Result<(), DbErr>) {
         let mut journal = Journal::default();
         for Changed {
             models,
@@ -338,9 +338,7 @@ impl Affected {
         });
         rows.collect()
     }
-}
 
-impl Affected {
     /// What the keys of models with another primary key start with.
     fn others(&self) -> impl Iterator<Item = Arc<str>> {
         let first = &*self.models[0].entity;

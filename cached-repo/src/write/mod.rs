@@ -194,7 +194,7 @@ where
     if scope.is_transaction() {
         return write.await;
     }
-    warn_if_inside(&context.entity.name);
+    warn_if_inside(context);
     let ended = Detach::new(write, &context.shared.tasks).await;
     ended.unwrap_or_else(|_| {
         Err(WriteError::Aborted {

@@ -15,7 +15,7 @@ use sea_orm::{
 use tokio::time::Instant;
 
 use super::{
-    cascade::{Cascade, may_follow_delete, may_follow_update},
+    cascade::{Cascade, delete_cascades, update_cascades},
     guard::{Late, WriteGuard},
     outcome::{Effect, Sql, Verb, Written},
 };
@@ -106,11 +106,7 @@ impl Statement<'_, '_> {
         if let Some(version) = &entity.version {
             values[version.at] = ActiveValue::NotSet;
         }
-        let set = |at: usize| match &values[at] {
-            ActiveValue::Set(value) => Some(value.clone()),
-            _ => None,
-        };
-        let cascades = may_follow_update(context, |at| set(at).is_some());
+        let cascades = update_cascades(context, |at| new_value(&values, at).is_some());
         let cascading = cascades.then(|| values.clone());
         let update = entity.update(Update {
             id,
@@ -136,7 +132,7 @@ impl Statement<'_, '_> {
                         None => None,
                     };
                     if let Some(cascade) = &cascade {
-                        guard.note(cascade.known());
+                        guard.note(cascade.before_statement());
                     }
                     let model = if returns {
                         update.returning(entity.returning.clone());
@@ -149,7 +145,7 @@ impl Statement<'_, '_> {
                         reload(entity, tx, id).await?
                     };
                     if let Some(cascade) = cascade {
-                        let (changes, read) = cascade.finish(tx).await;
+                        let (changes, read) = cascade.after_statement(tx).await;
                         guard.note(changes);
                         read?;
                     }
@@ -180,7 +176,7 @@ impl Statement<'_, '_> {
         let mut delete = entity.delete(&named, expected.clone());
         let id = entity.id_of(&**model);
         // The row that goes may be spelt otherwise than the caller's, and then has another key.
-        let deleted = if may_follow_delete(context) {
+        let deleted = if delete_cascades(context) {
             self.delete_with_others(&id, &delete).await
         } else if entity.row_key_is_exact(&id) {
             let deleted = conn.execute(&delete).await;
@@ -211,7 +207,7 @@ impl Statement<'_, '_> {
         let (context, conn) = (self.context, self.conn);
         let entity = &*context.entity;
         let mut delete = entity.delete(id, None);
-        let deleted = if may_follow_delete(context) {
+        let deleted = if delete_cascades(context) {
             self.delete_with_others(id, &delete).await
         } else if !returning_is_supported(&self.conn) {
             // The version must be known, so that a late writer of it cannot bring the row back.
@@ -250,11 +246,11 @@ impl Statement<'_, '_> {
                 return Ok(None);
             };
             let cascade = Cascade::of_delete(context, tx, &model).await?;
-            guard.note(cascade.known());
+            guard.note(cascade.before_statement());
             if tx.execute(delete).await?.rows_affected() == 0 {
                 return Ok(None);
             }
-            let (changes, read) = cascade.finish(tx).await;
+            let (changes, read) = cascade.after_statement(tx).await;
             guard.note(changes);
             read?;
             Ok(Some(model))
@@ -349,13 +345,18 @@ async fn cascade_of_update(
     let Some(before) = fetch_one(&context.entity, tx, &find).await? else {
         return Ok(None);
     };
-    let after = |at: usize| match &values[at] {
-        ActiveValue::Set(value) => Some(value.clone()),
-        _ => None,
-    };
+    let after = |at: usize| new_value(values, at);
     Cascade::of_update(context, tx, &before, after)
         .await
         .map(Some)
+}
+
+/// The value that a statement gives a column; `None` if it leaves it alone.
+fn new_value(values: &Values, at: usize) -> Option<Value> {
+    match &values[at] {
+        ActiveValue::Set(value) => Some(value.clone()),
+        _ => None,
+    }
 }
 
 /// Whether one statement both writes and returns the row as it stays.

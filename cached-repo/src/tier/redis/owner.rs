@@ -1,4 +1,4 @@
-//! Whose rows a namespace holds: a key that the first database leaves there, and every other one finds.
+//! The owner of a namespace: a key that holds the identity of the database whose rows are cached there.
 //!
 //! Without it, two databases in one namespace would serve each other's rows.
 
