@@ -20,9 +20,11 @@ use crate::{
     config::{Config, ReadPolicy},
     entity::{Entity, ops::ModelRef},
     error::{ReadError, WriteError},
-    invalidation::{Change, InvalidationQueue, Put},
+    invalidation::{Change, Epoch, Epochs, InvalidationQueue, Put, Usable},
     policy::OnCacheFailure,
-    protocol::{Key, RowEncoder, RowError, Version, seal_row, state::Value},
+    protocol::{
+        Format, Key, RowEncoder, RowError, Version, epoch::stamped, seal_row, state::Value,
+    },
     tasks::Tasks,
     tier::Tier,
 };
@@ -32,6 +34,7 @@ pub(crate) struct Context {
     pub(crate) conn: DatabaseConnection,
     pub(crate) tier: Arc<dyn Tier>,
     pub(crate) config: Config,
+    pub(crate) epochs: Arc<Epochs>,
     pub(crate) queue: InvalidationQueue,
     pub(crate) tasks: Tasks,
     /// All entities of which a repository was opened.
@@ -43,6 +46,7 @@ pub(crate) struct EntityContext {
     pub(crate) shared: Arc<Context>,
     pub(crate) entity: Arc<Entity>,
     pub(crate) policy: ReadPolicy,
+    epoch: Arc<Epoch>,
     on_cache_failure: OnCacheFailure,
     /// How long the last load took, in milliseconds: what reloading a row that a write has stored is
     /// taken to cost.
@@ -57,6 +61,7 @@ impl EntityContext {
             on_cache_failure: options
                 .on_cache_failure
                 .unwrap_or(shared.config.on_cache_failure),
+            epoch: shared.epochs.of(entity.keys.prefix()),
             shared: Arc::clone(shared),
             entity: Arc::new(entity),
             load_cost_ms: AtomicU32::new(1),
@@ -66,6 +71,27 @@ impl EntityContext {
     /// A load has taken so long.
     pub(crate) fn note_load_cost(&self, ms: u32) {
         self.load_cost_ms.store(ms, Ordering::Relaxed);
+    }
+
+    /// Whether a read that begins now may use entries of the entity, and which.
+    #[inline]
+    pub(crate) fn usable(&self) -> Usable {
+        self.shared.epochs.usable(&self.epoch)
+    }
+
+    /// The same; the tier is asked if need be.
+    pub(crate) async fn usable_or_asked(&self) -> Usable {
+        self.shared.epochs.usable_or_asked(&self.epoch).await
+    }
+
+    /// See [`Epochs::storable`].
+    pub(crate) async fn storable(&self) -> Usable {
+        self.shared.epochs.storable(&self.epoch).await
+    }
+
+    /// See [`Epochs::is_newest`].
+    pub(crate) fn is_newest(&self, epoch: u32) -> bool {
+        self.shared.epochs.is_newest(&self.epoch, epoch)
     }
 
     /// Whether a write is refused if the tier does not acknowledge its block.
@@ -106,16 +132,23 @@ impl EntityContext {
         }
     }
 
-    /// Encodes and seals a model, to be stored for as long as `policy` says.
+    /// The entity as one whose rows may all change: what its keys start with, and what to do if the
+    /// cache fails.
+    pub(crate) fn as_a_whole(&self) -> (Arc<str>, OnCacheFailure) {
+        (Arc::clone(self.entity.keys.prefix()), self.on_cache_failure)
+    }
+
+    /// Encodes and seals a model that was read in this epoch, to be stored for as long as `policy` says.
     pub(crate) fn seal(
         &self,
         key: &Key,
         model: ModelRef<'_>,
         version: Version,
         policy: &ReadPolicy,
+        epoch: u32,
     ) -> Result<Value, RowError> {
         let encode = |row: &mut _| self.entity.ops.encode(model, row);
-        self.sealed(key, version, policy, encode)
+        self.sealed(key, version, policy, epoch, encode)
     }
 
     /// The same for the primary keys of an index entry.
@@ -124,9 +157,10 @@ impl EntityContext {
         key: &Key,
         ids: &[ValueTuple],
         policy: &ReadPolicy,
+        epoch: u32,
     ) -> Result<Value, RowError> {
         let encode = |entry: &mut _| self.entity.encode_keys(ids, entry);
-        self.sealed(key, Version::ZERO, policy, encode)
+        self.sealed(key, Version::ZERO, policy, epoch, encode)
     }
 
     fn sealed(
@@ -134,17 +168,22 @@ impl EntityContext {
         key: &Key,
         version: Version,
         policy: &ReadPolicy,
+        epoch: u32,
         encode: impl FnOnce(&mut RowEncoder) -> Result<(), RowError>,
     ) -> Result<Value, RowError> {
-        let definition = &self.entity.definition;
-        let payload = seal_row(key, version, definition.format(), encode).inspect_err(|error| {
+        let format = self.entity.definition.format();
+        let format = Format {
+            schema: stamped(format.schema, epoch),
+            ..format
+        };
+        let payload = seal_row(key, version, format, encode).inspect_err(|error| {
             self.entity.stats.encode_errors.add(1);
             tracing::warn!(%key, %error, "an entry cannot be encoded; it is not cached");
         })?;
         let fresh_ms = self.jittered_ms(policy.ttl);
         Ok(Value {
             payload,
-            schema: definition.schema,
+            schema: format.schema,
             load_cost_ms: self.load_cost_ms.load(Ordering::Relaxed),
             fresh_ms,
             ttl_ms: fresh_ms.saturating_add(ms(policy.stale_ttl)),

@@ -18,7 +18,7 @@ use crate::{
     context::Context,
     error::{CacheError, ConfigError, TransactionError},
     health::Health,
-    invalidation::InvalidationQueue,
+    invalidation::{Epochs, InvalidationQueue},
     near::{Generations, NotifyingTier},
     policy::OnCacheFailure,
     registry::Registry,
@@ -100,8 +100,8 @@ impl CachedDb {
     }
 
     /// Invalidates every row of the entity with this name, as
-    /// [`Repository::invalidate_all`](crate::Repository::invalidate_all) does. Without a repository of such an entity there is nothing to invalidate; see
-    /// [`entities`](Self::entities).
+    /// [`Repository::invalidate_all`](crate::Repository::invalidate_all) does. Without a repository of
+    /// such an entity there is nothing to invalidate; see [`entities`](Self::entities).
     ///
     /// # Errors
     /// When the cache does not acknowledge it now; the invalidation is queued and replayed.
@@ -235,7 +235,8 @@ impl CachedDb {
         let mut config = shared.config.clone();
         config.namespace = format!("{}/{name}", config.namespace);
         let tasks = Tasks::on(shared.tasks.runtime().clone());
-        let context = context(conn, config, Arc::clone(&shared.tier), tasks);
+        let (tier, epochs) = (Arc::clone(&shared.tier), Arc::clone(&shared.epochs));
+        let context = context(conn, config, tier, epochs, tasks);
         Self {
             registry: Arc::new(registry.over(context)),
             tier_stats: Arc::clone(&self.tier_stats),
@@ -368,7 +369,10 @@ impl CachedDbBuilder {
         let tier = self.tamper.with(tier);
         let tier: Arc<dyn Tier> = Arc::new(NotifyingTier::new(tier, &generations));
         let tasks = Tasks::on(Handle::current());
-        let context = context(self.conn, self.config, tier, tasks);
+        let timeout = self.config.cache_timeout;
+        let listener = Arc::clone(&generations) as _;
+        let epochs = Epochs::new(&tier, listener, &tasks, clock, timeout);
+        let context = context(self.conn, self.config, tier, epochs, tasks);
         Ok(CachedDb {
             registry: Arc::new(Registry::new(context, generations, clock)),
             tier_stats,
@@ -446,9 +450,17 @@ impl CachedDbBuilder {
     }
 }
 
-fn context(conn: DatabaseConnection, config: Config, tier: Arc<dyn Tier>, tasks: Tasks) -> Context {
+fn context(
+    conn: DatabaseConnection,
+    config: Config,
+    tier: Arc<dyn Tier>,
+    epochs: Arc<Epochs>,
+    tasks: Tasks,
+) -> Context {
+    let (shared, outdate) = (Arc::clone(&tier), Arc::clone(&epochs));
     Context {
-        queue: InvalidationQueue::start(Arc::clone(&tier), &config, tasks.runtime()),
+        queue: InvalidationQueue::start(shared, outdate, &config, tasks.runtime()),
+        epochs,
         conn,
         tier,
         config,

@@ -103,7 +103,9 @@ impl Registry {
         near: Option<Arc<dyn Any + Send + Sync>>,
     ) -> Arc<Registered> {
         if rows.is_some() {
-            self.context.tier.listen(Arc::clone(&self.generations) as _);
+            self.context
+                .tier
+                .listen(Arc::clone(&self.context.epochs) as _);
         }
         let context = Arc::new(EntityContext::new(&self.context, entity));
         let reader = Reader::new(&context, rows, &self.limit, &self.auditor);

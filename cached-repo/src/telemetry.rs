@@ -111,7 +111,8 @@ counters! {
         misses,
         /// Of these, misses because a write was in flight.
         misses_writing,
-        /// Of these, misses because another shape of the struct wrote the entry.
+        /// Of these, misses because another shape of the struct wrote the entry, or it is from before
+        /// the entity was invalidated as a whole.
         misses_other_schema,
         /// Of these, misses because the entry was corrupt or not ours.
         misses_corrupt,
@@ -152,7 +153,7 @@ counters! {
         retries,
         /// Rows that a write stored in the cache.
         puts,
-        /// Entries that a write or a caller invalidated.
+        /// Entries that a write or a caller invalidated; all entries of an entity at once count as one.
         invalidations,
         /// Times the cache did not acknowledge a change, whose invalidation was queued; see
         /// [`pending_invalidations`](Self::pending_invalidations).

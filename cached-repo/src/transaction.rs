@@ -126,7 +126,9 @@ impl Transaction {
         write::note_invalidation(self.registry.entity::<M>().context(), &self.session, id);
     }
 
-    /// Notes that statements of your own may change any row of an entity.
+    /// Notes that statements of your own may change any row of an entity. From before the COMMIT, which
+    /// over Redis then waits 0.3 seconds, until the transaction has ended, every process reads the
+    /// entity from the database.
     pub fn invalidate_all<M: CachedEntity>(&self) {
         let registered = self.registry.entity::<M>();
         write::note_invalidation_of_all(registered.context(), &self.session);

@@ -360,6 +360,53 @@ async fn a_commit_that_is_lost_leaves_its_blocks() {
     .await;
 }
 
+/// Goal: the same for a transaction whose changes only the database knows: their entity is blocked as a
+/// whole before the COMMIT. Until that has lapsed every process reads the database and stores nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_commit_of_unknown_extent_leaves_its_entity_blocked() {
+    in_time(async {
+        let world = World::new(Backend::Postgres, Tier::Redis).await;
+        world.create_table(note::Entity).await;
+        let (wire, db) = over_a_wire(&world).await;
+        let notes = note::Repository::new(&db);
+        let others = note::Repository::new(&world.db().await);
+        notes.insert(new_note(1, "0")).await.unwrap();
+        for (round, cut) in [(1, Cut::After), (2, Cut::Before), (3, Cut::After)] {
+            let before = (round - 1).to_string();
+            is_cached(&others, &before).await;
+            let tx = db.begin().await.unwrap();
+            tx.execute_unprepared(&format!(
+                r#"UPDATE "note" SET text = '{round}' WHERE id = 1"#
+            ))
+            .await
+            .unwrap();
+            tx.invalidate_all::<note::Model>();
+            wire.cut("COMMIT", cut);
+            let error = tx.commit().await.unwrap_err();
+            assert!(matches!(error, CommitError::Unknown { .. }), "{error}");
+            let truth = if cut == Cut::After {
+                round.to_string()
+            } else {
+                before
+            };
+            for _ in 0..3 {
+                assert_eq!(found(&others).await, (truth.clone(), Source::Database));
+            }
+            is_cached(&others, &truth).await;
+            is_cached(&notes, &truth).await;
+            if cut == Cut::Before {
+                world
+                    .raw(&format!(
+                        r#"UPDATE "note" SET text = '{round}' WHERE id = 1"#
+                    ))
+                    .await;
+                notes.invalidate_all().await.unwrap();
+            }
+        }
+    })
+    .await;
+}
+
 /// Goal: the same for a save by itself, whose statement is its own commit.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_save_whose_answer_is_lost_leaves_its_block() {

@@ -7,7 +7,8 @@ use cached_repo::internals::{
     Claims, Entry, Timestamp, Token, Version,
     scripts::{self, Source},
     state::{
-        self, Block, Cell, Done, Fill, Lease, Loaded, Outcome, Published, Value as Held, Want,
+        self, Block, Cell, Done, Fill, Lease, Loaded, Outcome, Published, Schemas, Value as Held,
+        Want,
     },
     wire::{Announced, Answer, Arguments, Raw},
 };
@@ -34,6 +35,7 @@ enum Step {
         who: u64,
         lease_ms: u64,
         floor: u64,
+        schemas: Schemas,
         want: Want,
     },
     Fill {
@@ -94,9 +96,14 @@ fn version() -> impl Strategy<Value = u64> {
     ]
 }
 
+/// Few, so that a reader can often use what it finds.
+fn schema() -> impl Strategy<Value = u32> {
+    prop_oneof![8 => Just(0), 4 => Just(0xab_cd_ef_09), 1 => any::<u32>()]
+}
+
 fn value() -> impl Strategy<Value = Held> {
     let payload = proptest::collection::vec(any::<u8>(), 0..24);
-    (payload, any::<u32>(), 0..120_000u32, ms(), ms()).prop_map(
+    (payload, schema(), 0..120_000u32, ms(), ms()).prop_map(
         |(payload, schema, load_cost_ms, fresh_ms, stale_ms)| Held {
             payload: Bytes::from(payload),
             schema,
@@ -123,9 +130,12 @@ fn step() -> impl Strategy<Value = Step> {
     ];
     prop_oneof![
         20 => ms().prop_map(|ms| Step::Wait { ms }),
-        25 => (who.clone(), ms(), version(), want).prop_map(|(who, lease_ms, floor, want)| {
-            Step::Lease { who, lease_ms, floor: floor % 3, want }
-        }),
+        25 => (who.clone(), ms(), version(), schema(), schema(), want).prop_map(
+            |(who, lease_ms, floor, value, absence, want)| {
+                let schemas = Schemas { value, absence };
+                Step::Lease { who, lease_ms, floor: floor % 3, schemas, want }
+            }
+        ),
         20 => (who.clone(), found).prop_map(|(who, found)| Step::Fill { who, found }),
         20 => (who.clone(), ms(), ms())
             .prop_map(|(who, block_ms, tombstone_ms)| Step::Block { who, block_ms, tombstone_ms }),
@@ -186,6 +196,7 @@ impl<'a> Twins<'a> {
                 who,
                 lease_ms,
                 floor,
+                schemas,
                 want,
             } => {
                 let floor = Version::new(floor).unwrap();
@@ -193,6 +204,7 @@ impl<'a> Twins<'a> {
                     token: Token::from_bits(who),
                     lease_ms,
                     floor,
+                    schemas,
                     want,
                 };
                 let lua = self.lua(Operation::Lease, &request).leased().unwrap();
@@ -393,6 +405,7 @@ fn an_entry_of_another_format_is_overwritten() {
         who,
         lease_ms,
         floor: 0,
+        schemas: Schemas::default(),
         want: Want::Value,
     };
     let block = Step::Block {

@@ -28,6 +28,7 @@ mod codecs;
 mod commits;
 mod differential;
 mod entries;
+mod epochs;
 mod flights;
 mod interleavings;
 mod lookups;

@@ -5,8 +5,8 @@ use bytes::Bytes;
 use cached_repo::internals::{
     Kind, Timestamp, Token, Version,
     state::{
-        self, Block, Cell, Done, Fill, Filled, Lease, Leased, Loaded, Outcome, Published, Value,
-        Want,
+        self, Block, Cell, Done, Fill, Filled, Lease, Leased, Loaded, Outcome, Published, Schemas,
+        Value, Want,
     },
 };
 
@@ -54,6 +54,7 @@ impl World {
             token: Token::from_bits(who),
             lease_ms: LEASE_MS,
             floor: Version::ZERO,
+            schemas: Schemas::default(),
             want: Want::Value,
         };
         let now = self.now();

@@ -145,6 +145,18 @@ impl World {
         client.get_multiplexed_async_connection().await.unwrap()
     }
 
+    /// Deletes every entry, as an eviction would.
+    ///
+    /// # Panics
+    /// With [`Tier::Memory`].
+    pub async fn evict_all(&self) {
+        let mut redis = self.redis().await;
+        let keys: Vec<String> = redis.keys(format!("{}:*", self.namespace)).await.unwrap();
+        for key in keys.iter().filter(|key| !key.contains('#')) {
+            let _: () = redis.del(key).await.unwrap();
+        }
+    }
+
     /// What Redis holds under a key.
     ///
     /// # Panics

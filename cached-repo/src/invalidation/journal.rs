@@ -7,7 +7,7 @@
 //! Does not tell the cache.
 
 use std::{
-    collections::{HashMap, HashSet, hash_map::Entry},
+    collections::{HashMap, hash_map::Entry},
     sync::Arc,
 };
 
@@ -27,8 +27,9 @@ pub(crate) struct Journal {
     /// Rows that statements of the user's own have changed, as each model of the table has them. They
     /// are read before the COMMIT, to invalidate the index entries that lead to them.
     pub(crate) unread: HashMap<Key, Vec<UnreadRow>>,
-    /// Key prefixes of entities any row of which may have changed.
-    pub(crate) entities: HashSet<Arc<str>>,
+    /// Entities any row of which may have changed, by what their keys start with, and what to do if
+    /// the cache fails.
+    pub(crate) entities: HashMap<Arc<str>, OnCacheFailure>,
 }
 
 /// A row that is to be read.
@@ -93,35 +94,50 @@ impl Journal {
         }
     }
 
+    /// Notes entities any row of which may change.
+    pub(crate) fn note_entities(
+        &mut self,
+        entities: impl IntoIterator<Item = (Arc<str>, OnCacheFailure)>,
+    ) {
+        for (prefix, on_failure) in entities {
+            let noted = self.entities.entry(prefix).or_insert(on_failure);
+            if on_failure == OnCacheFailure::Refuse {
+                *noted = OnCacheFailure::Refuse;
+            }
+        }
+    }
+
     /// Notes the entities with the most keys as a whole, until at most so many keys are left.
     pub(crate) fn summarize(&mut self, most: usize) {
         while self.keys.len() > most {
-            let mut keys: HashMap<&Arc<str>, usize> = HashMap::new();
+            let mut keys: HashMap<&Arc<str>, (usize, OnCacheFailure)> = HashMap::new();
             for change in self.keys.values() {
-                *keys.entry(&change.prefix).or_default() += 1;
+                let entity = keys.entry(&change.prefix);
+                entity.or_insert((0, change.on_failure)).0 += 1;
             }
-            let largest = keys.into_iter().max_by_key(|(_, keys)| *keys);
-            let Some(largest) = largest.map(|(prefix, _)| Arc::clone(prefix)) else {
+            let largest = keys.into_iter().max_by_key(|(_, (keys, _))| *keys);
+            let Some((prefix, (_, on_failure))) = largest else {
                 return;
             };
+            let largest = Arc::clone(prefix);
             self.keys.retain(|_, change| change.prefix != largest);
-            self.entities.insert(largest);
+            self.note_entities([(largest, on_failure)]);
         }
     }
 
     /// Notes entities as a whole of which more rows are to be read.
     pub(crate) fn summarize_unread(&mut self, most: usize) {
-        let mut rows: HashMap<Arc<str>, usize> = HashMap::new();
+        let mut rows: HashMap<Arc<str>, (usize, OnCacheFailure)> = HashMap::new();
         for row in self.unread.values().flatten() {
-            *rows
-                .entry(Arc::clone(row.entity.keys.prefix()))
-                .or_default() += 1;
+            let entity = rows.entry(Arc::clone(row.entity.keys.prefix()));
+            entity.or_insert((0, row.index_change.on_failure)).0 += 1;
         }
-        rows.retain(|_, rows| *rows > most);
+        rows.retain(|_, (rows, _)| *rows > most);
         for listed in self.unread.values_mut() {
             listed.retain(|row| !rows.contains_key(row.entity.keys.prefix()));
         }
-        self.entities.extend(rows.into_keys());
+        let entities = rows.into_iter();
+        self.note_entities(entities.map(|(prefix, (_, on_failure))| (prefix, on_failure)));
     }
 
     /// Adds a row that is to be read.
@@ -149,7 +165,8 @@ impl Journal {
             rows.iter()
                 .for_each(|row| self.add_unread(key.clone(), row.clone()));
         }
-        self.entities.extend(nested.entities.iter().cloned());
+        let entities = nested.entities.iter();
+        self.note_entities(entities.map(|(prefix, on_failure)| (Arc::clone(prefix), *on_failure)));
     }
 
     /// Adds what came later.
@@ -161,6 +178,6 @@ impl Journal {
             rows.into_iter()
                 .for_each(|row| self.add_unread(key.clone(), row));
         }
-        self.entities.extend(later.entities);
+        self.note_entities(later.entities);
     }
 }

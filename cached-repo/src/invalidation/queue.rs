@@ -22,6 +22,7 @@ use futures_util::future::join_all;
 use parking_lot::Mutex;
 use tokio::{runtime::Handle, sync::Notify, task::JoinHandle, time::Instant};
 
+use super::Epochs;
 use crate::{
     backoff::Backoff,
     clock::ms,
@@ -115,7 +116,12 @@ struct Contents {
 }
 
 impl InvalidationQueue {
-    pub(crate) fn start(tier: Arc<dyn Tier>, config: &Config, runtime: &Handle) -> Self {
+    pub(crate) fn start(
+        tier: Arc<dyn Tier>,
+        epochs: Arc<Epochs>,
+        config: &Config,
+        runtime: &Handle,
+    ) -> Self {
         let shared = Arc::new(Shared {
             queued: Mutex::default(),
             len: AtomicUsize::new(0),
@@ -123,7 +129,7 @@ impl InvalidationQueue {
             changed: Notify::new(),
             drained: Notify::new(),
         });
-        let replay = replay(Arc::clone(&shared), tier, ms(config.tombstone_ttl));
+        let replay = replay(Arc::clone(&shared), tier, epochs, ms(config.tombstone_ttl));
         let worker = runtime.spawn(replay);
         Self { shared, worker }
     }
@@ -286,7 +292,7 @@ impl Contents {
 }
 
 /// Replays what is queued, with growing pauses while the tier does not answer.
-async fn replay(shared: Arc<Shared>, tier: Arc<dyn Tier>, tombstone_ms: u64) {
+async fn replay(shared: Arc<Shared>, tier: Arc<dyn Tier>, epochs: Arc<Epochs>, tombstone_ms: u64) {
     let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
     let invalidate = |token, floor| Done {
         token,
@@ -318,10 +324,13 @@ async fn replay(shared: Arc<Shared>, tier: Arc<dyn Tier>, tombstone_ms: u64) {
                 shared.acknowledged(key, queued);
             }
         }
-        for (prefix, times) in entities {
-            let request = invalidate(Token::fresh(), Version::ZERO);
-            if tier.invalidate_all(&prefix, request).await.is_ok() {
-                progress = true;
+        let prefixes: Vec<_> = entities
+            .iter()
+            .map(|(prefix, _)| Arc::clone(prefix))
+            .collect();
+        if !prefixes.is_empty() && epochs.raise(prefixes).await.is_ok() {
+            progress = true;
+            for (prefix, times) in entities {
                 shared.entity_acknowledged(&prefix, times);
             }
         }

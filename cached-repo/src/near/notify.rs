@@ -1,5 +1,5 @@
-//! A tier decorator that tells the near caches of this process about every change that the process
-//! itself makes, before the change is acknowledged to the caller.
+//! A tier decorator that tells the near caches of this process about every change of a key that the
+//! process itself makes, before the change is acknowledged to the caller. Who changes epochs tells them.
 //!
 //! Invariants:
 //! - A near cache is told when the tier has answered, has failed, or is no longer waited for: until
@@ -13,6 +13,7 @@ use super::generations::Generations;
 use crate::{
     protocol::{
         Key, Timestamp,
+        epoch::{EpochReply, EpochRequest},
         state::{Block, Done, Fill, Filled, Lease, Leased, Published},
     },
     tier::{Fetched, Invalidated, InvalidationListener, Reply, Tier, TierError},
@@ -34,22 +35,23 @@ impl NotifyingTier {
     }
 
     /// Tells the near caches when it is dropped.
-    fn note<'a>(&'a self, changed: Invalidated<'a>) -> impl Drop + use<'a> {
+    fn note<'a>(&'a self, key: &'a Key) -> impl Drop + use<'a> {
         Note {
             generations: &self.generations,
-            changed,
+            key,
         }
     }
 }
 
 struct Note<'a> {
     generations: &'a Generations,
-    changed: Invalidated<'a>,
+    key: &'a Key,
 }
 
 impl Drop for Note<'_> {
     fn drop(&mut self) {
-        self.generations.on_invalidate(self.changed);
+        let changed = Invalidated::Key(self.key.as_str());
+        self.generations.on_invalidate(changed);
     }
 }
 
@@ -75,7 +77,7 @@ impl Tier for NotifyingTier {
     }
 
     fn block<'a>(&'a self, key: &'a Key, request: Block) -> Reply<'a, ()> {
-        let note = self.note(Invalidated::Key(key.as_str()));
+        let note = self.note(key);
         Box::pin(async move {
             let _note = note;
             self.tier.block(key, request).await
@@ -83,23 +85,23 @@ impl Tier for NotifyingTier {
     }
 
     fn done<'a>(&'a self, key: &'a Key, request: Done) -> Reply<'a, Published> {
-        let note = self.note(Invalidated::Key(key.as_str()));
+        let note = self.note(key);
         Box::pin(async move {
             let _note = note;
             self.tier.done(key, request).await
         })
     }
 
-    fn invalidate_all<'a>(&'a self, prefix: &'a str, request: Done) -> Reply<'a, u64> {
-        let note = self.note(Invalidated::All);
-        Box::pin(async move {
-            let _note = note;
-            self.tier.invalidate_all(prefix, request).await
-        })
+    fn epochs<'a>(&'a self, request: EpochRequest) -> Reply<'a, EpochReply> {
+        self.tier.epochs(request)
+    }
+
+    fn is_shared(&self) -> bool {
+        self.tier.is_shared()
     }
 
     fn announce<'a>(&'a self, key: &'a Key) -> Reply<'a, ()> {
-        let note = self.note(Invalidated::Key(key.as_str()));
+        let note = self.note(key);
         Box::pin(async move {
             let _note = note;
             self.tier.announce(key).await

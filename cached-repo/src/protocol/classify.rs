@@ -1,12 +1,17 @@
 //! What a reader may do with an entry it was sent: pure rules, no I/O.
 
-use super::{Entry, Kind, Timestamp, Version};
+use super::{
+    Entry, Kind, Timestamp, Version,
+    epoch::{NO_SCHEMA, stamped},
+};
 
 /// What the reader knows and allows.
 #[derive(Clone, Copy, Debug)]
 pub struct Policy {
     /// Fingerprint of the reader's struct.
     pub schema: u32,
+    /// The entity's epoch.
+    pub epoch: u32,
     /// The reader takes nothing older.
     pub floor: Version,
     /// Whether a row past its TTL, still kept, may be served while it is reloaded.
@@ -44,7 +49,8 @@ pub enum MissReason {
     Writing,
     /// The entry is older than what the reader knows of.
     BelowFloor,
-    /// Another shape of the struct wrote it.
+    /// Another shape of the struct wrote it, or it is of an earlier epoch: from before the entity was
+    /// invalidated as a whole.
     OtherSchema,
     /// It is past its TTL.
     Expired,
@@ -56,7 +62,7 @@ impl MissReason {
     /// The cache holds something that this reader can never use, so that asking for "any value
     /// that arrived meanwhile" would return it again.
     pub(crate) fn wants_replacement(self) -> bool {
-        matches!(self, Self::OtherSchema | Self::Expired | Self::Corrupt)
+        matches!(self, Self::Expired | Self::Corrupt)
     }
 }
 
@@ -69,9 +75,12 @@ pub fn classify(entry: &Entry, now: Timestamp, policy: &Policy) -> Classificatio
     match entry.kind {
         Kind::Tombstone => Classification::Miss(MissReason::Tombstone),
         _ if entry.version < policy.floor => Classification::Miss(MissReason::BelowFloor),
+        Kind::Absent if entry.schema != stamped(NO_SCHEMA, policy.epoch) => {
+            Classification::Miss(MissReason::OtherSchema)
+        }
         Kind::Absent if fresh => Classification::KnownAbsent,
         Kind::Absent => Classification::Miss(MissReason::Expired),
-        Kind::Value if entry.schema != policy.schema => {
+        Kind::Value if entry.schema != stamped(policy.schema, policy.epoch) => {
             Classification::Miss(MissReason::OtherSchema)
         }
         Kind::Value if fresh && expires_early(entry, now, policy) => Classification::Early,
@@ -114,6 +123,7 @@ mod tests {
     fn policy() -> Policy {
         Policy {
             schema: 1,
+            epoch: 0,
             floor: Version::ZERO,
             serve_stale: false,
             early_refresh: 1.0,
@@ -167,6 +177,34 @@ mod tests {
             classify(&value(1000, 1), later, &policy()),
             Classification::Miss(MissReason::Expired)
         );
+    }
+
+    #[test]
+    fn an_entry_of_another_epoch_is_a_miss_whatever_it_says() {
+        let mut absent = Entry {
+            kind: Kind::Absent,
+            schema: NO_SCHEMA,
+            ..value(1000, 1)
+        };
+        assert_eq!(
+            classify(&absent, NOW, &policy()),
+            Classification::KnownAbsent
+        );
+        let raised = Policy {
+            epoch: 1,
+            serve_stale: true,
+            ..policy()
+        };
+        let outdated = Classification::Miss(MissReason::OtherSchema);
+        assert_eq!(classify(&absent, NOW, &raised), outdated);
+        assert_eq!(classify(&value(1000, 1), NOW, &raised), outdated);
+        absent.schema = stamped(NO_SCHEMA, 1);
+        assert_eq!(classify(&absent, NOW, &raised), Classification::KnownAbsent);
+        let current = Entry {
+            schema: stamped(1, 1),
+            ..value(1000, 1)
+        };
+        assert_eq!(classify(&current, NOW, &raised), Classification::Fresh);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! ```text
 //! 1 V 0000000000000000042 1763715123456 0000600000 0012 9f3a11c2 00 payload…
 //! │ │ version             │             │          │    │        └ claims: 00, 01–50 writers, L1
-//! │ └ kind V A T          │             │          │    └ schema fingerprint
+//! │ └ kind V A T          │             │          │    └ schema fingerprint + epoch
 //! └ format                │             │          └ duration of the load, ms
 //!                         │             └ fresh for (V, A) or floor kept for (T), ms
 //!                         └ written at, ms since 1970 by the tier's clock
@@ -121,7 +121,8 @@ pub struct Entry {
     pub span_ms: u64,
     /// How long the load took, for early refresh.
     pub load_cost_ms: u32,
-    /// Fingerprint of the shape of the struct that wrote the payload.
+    /// Fingerprint of the shape of the struct that wrote the payload, plus the
+    /// [epoch](super::epoch).
     pub schema: u32,
     /// Leases and writes in flight.
     pub claims: Claims,

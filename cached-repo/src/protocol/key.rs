@@ -144,6 +144,12 @@ pub(crate) fn owner(namespace: &str) -> String {
     format!("{}:#database", name(namespace))
 }
 
+/// The key of the epochs of a namespace.
+#[cfg(feature = "redis")]
+pub(crate) fn epochs(namespace: &str) -> String {
+    format!("{}:#epochs", name(namespace))
+}
+
 /// A namespace or the name of an entity, as part of a key.
 fn name(text: &str) -> String {
     shortened(utf8_percent_encode(text, PLAIN).to_string(), MAX_NAME_LEN)

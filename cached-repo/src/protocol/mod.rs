@@ -13,6 +13,7 @@
 
 mod classify;
 mod entry;
+pub mod epoch;
 pub(crate) mod key;
 #[cfg_attr(not(feature = "lz4"), path = "no_lz4.rs")]
 mod lz4;

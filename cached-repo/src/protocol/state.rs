@@ -45,8 +45,29 @@ pub struct Lease {
     pub lease_ms: u64,
     /// The caller knows of this version, and takes nothing older.
     pub floor: Version,
+    /// The schema fingerprints, with the epoch, of the rows and of the absences that it takes.
+    pub schemas: Schemas,
     /// Whether a usable value will do.
     pub want: Want,
+}
+
+/// The schema fingerprints of what a reader can use, each with the epoch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Schemas {
+    /// Of rows and of the keys in an index entry.
+    pub value: u32,
+    /// Of absences.
+    pub absence: u32,
+}
+
+impl Schemas {
+    fn include(&self, entry: &Entry) -> bool {
+        match entry.kind {
+            Kind::Tombstone => false,
+            Kind::Value => entry.schema == self.value,
+            Kind::Absent => entry.schema == self.absence,
+        }
+    }
 }
 
 /// What became of a request for a lease.
@@ -211,7 +232,7 @@ pub fn lease(cell: &mut Cell, now: Timestamp, request: &Lease) -> Leased {
         return Leased::Granted;
     }
 
-    let usable = entry.kind != Kind::Tombstone && entry.version >= request.floor;
+    let usable = request.schemas.include(entry) && entry.version >= request.floor;
     if usable && request.want == Want::Value {
         return Leased::Hit(entry.clone());
     }
@@ -222,7 +243,7 @@ pub fn lease(cell: &mut Cell, now: Timestamp, request: &Lease) -> Leased {
         entry.claims = Claims::Lease(lease);
         return Leased::Granted;
     }
-    // A value below the caller's floor goes; its version is the floor for this load.
+    // A value that the caller cannot use goes; its version is the floor for this load.
     let floor_until = match entry.kind {
         Kind::Tombstone => entry.fresh_until(),
         Kind::Value | Kind::Absent => lease.until,

@@ -9,7 +9,7 @@ use super::{
     load::{Query, load_cost_ms},
     pipeline::Read,
     question::{Question, Rows},
-    seen::{Seen, wanted},
+    seen::{Seen, View, wanted},
 };
 use crate::{
     cached::Row,
@@ -67,8 +67,8 @@ impl Aside {
         };
         reader.count_miss(&query.question.by, reason);
         let accept = |entry: &Entry| {
-            let now = reader.context.shared.tier.now();
-            match reader.judge(&query.question, &query.policy, entry, now) {
+            let view = View::of(&reader.context);
+            match reader.judge(&query.question, &query.policy, entry, view) {
                 Seen::Rows(rows, _) => Some(rows),
                 Seen::Index(..) | Seen::Miss(_) | Seen::Unknown => None,
             }

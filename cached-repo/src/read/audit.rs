@@ -41,13 +41,15 @@ use crate::{
     backoff::Backoff,
     clock::ms,
     config::ReadPolicy,
-    context::EntityContext,
+    context::{Context, EntityContext},
     database::Executor,
     entity::{ops::ModelRef, statements::find_by_id},
     protocol::{
-        Claims, Content, Entry, Key, Kind, RowDecoder, Timestamp, Version, holds, open, seal_row,
+        Claims, Content, Entry, Format, Key, Kind, RowDecoder, Timestamp, Version,
+        epoch::{NO_SCHEMA, stamped},
+        holds, open, seal_row,
     },
-    tier::{Fetched, Tier, TierError},
+    tier::{Fetched, TierError},
 };
 
 /// Hits that are compared at a time.
@@ -196,7 +198,7 @@ impl Audit {
             Comparison::Unclear => return Verdict::Skipped,
             Comparison::Other => {}
         }
-        match still_serves(&*shared.tier, &self.key, &self.served, self.end).await {
+        match still_serves(&self.context, &self.key, &self.served, self.end).await {
             Ok(true) => Verdict::Stale(since),
             Ok(false) => Verdict::InMotion,
             Err(_) => Verdict::Failed,
@@ -225,13 +227,11 @@ impl Audit {
     fn sealed(&self, model: ModelRef<'_>) -> Option<Bytes> {
         let entity = &self.context.entity;
         let encode = |out: &mut _| entity.ops.encode(model, out);
-        seal_row(
-            &self.key,
-            self.served.version,
-            entity.definition.format(),
-            encode,
-        )
-        .ok()
+        let format = Format {
+            schema: self.served.schema,
+            ..entity.definition.format()
+        };
+        seal_row(&self.key, self.served.version, format, encode).ok()
     }
 
     /// Whether the row of this payload has these bytes whenever it is read and encoded: not with
@@ -251,16 +251,27 @@ impl Audit {
 
 /// Whether the key holds the very entry that was served, and would serve it again.
 async fn still_serves(
-    tier: &dyn Tier,
+    context: &EntityContext,
     key: &Key,
     served: &Entry,
     end: Timestamp,
 ) -> Result<bool, TierError> {
+    let Context { tier, epochs, .. } = &*context.shared;
     let Fetched::Entry(entry) = tier.get(key).await? else {
         return Ok(false);
     };
     let is_readable = entry.claims.writers().is_empty() && tier.now() < end;
-    Ok(is_readable && unclaimed(entry) == *served)
+    if !is_readable || unclaimed(entry) != *served {
+        return Ok(false);
+    }
+    // After the look, so that an epoch that was raised before it is known.
+    epochs.read().await?;
+    let schema = match served.kind {
+        Kind::Absent => NO_SCHEMA,
+        Kind::Value | Kind::Tombstone => context.entity.definition.schema,
+    };
+    let current = context.usable().epoch();
+    Ok(current.map(|epoch| stamped(schema, epoch)) == Some(served.schema))
 }
 
 /// The entry without the leases and writes on it.
@@ -346,9 +357,9 @@ impl Watch {
             let Some(context) = self.context.upgrade() else {
                 return;
             };
-            let tier = &*context.shared.tier;
-            let is_over = match still_serves(tier, &self.watched.key, &self.served, self.end).await
-            {
+            let tier = &context.shared.tier;
+            let looked = still_serves(&context, &self.watched.key, &self.served, self.end);
+            let is_over = match looked.await {
                 Ok(serves) => !serves,
                 // A tier that gives no answer serves nothing now, and perhaps again later.
                 Err(_) => tier.now() >= self.end,

@@ -5,7 +5,10 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    runtime::Handle,
+    time::{Instant, timeout_at},
+};
 
 use crate::tier::{Reply, TierError};
 
@@ -37,10 +40,12 @@ impl Budget {
     }
 
     /// Runs an operation of the tier for as long as there is time. An operation has a time-out of its
-    /// own, as long as the whole budget: while little is spent, that will do.
+    /// own, as long as the whole budget: while little is spent, that will do, and outside a runtime,
+    /// where there are no timers.
     pub(super) async fn within<T>(self, operation: Reply<'_, T>) -> Result<T, TierError> {
         let little = self.timeout / 8;
-        if !self.is_spent || Instant::now() + self.timeout < self.until + little {
+        let is_whole = !self.is_spent || Instant::now() + self.timeout < self.until + little;
+        if is_whole || Handle::try_current().is_err() {
             return operation.await;
         }
         let in_time = timeout_at(self.until, operation).await;
@@ -63,8 +68,8 @@ impl Budget {
         }
     }
 
-    /// Waits for a task that tells the tier something, for as long as there is time. Then the task
-    /// goes on by itself.
+    /// Waits for a task that tells the tier something, for as long as there is time. Then the
+    /// task goes on by itself.
     pub(super) async fn wait_for<T>(self, task: tokio::task::JoinHandle<T>) {
         // If its runtime has ended, so has the tier's connection.
         let _ = timeout_at(self.until, task).await;

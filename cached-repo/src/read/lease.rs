@@ -9,16 +9,19 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::FutureExt;
 use tokio::time::Instant;
 
 use super::budget::Budget;
 use crate::{
     backoff::Backoff,
     clock::ms,
-    context::Context,
+    context::{Context, EntityContext},
+    invalidation::Usable,
     protocol::{
         Entry, Key, Token, Version,
-        state::{Done, Fill, Filled, Lease, Leased, Loaded, Outcome, Want},
+        epoch::{NO_SCHEMA, stamped},
+        state::{Done, Fill, Filled, Lease, Leased, Loaded, Outcome, Schemas, Want},
     },
     telemetry::EntityStats,
     tier::TierError,
@@ -30,6 +33,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 /// The leases of one entity's readers.
 #[derive(Clone)]
 pub(super) struct Leases {
+    context: Arc<EntityContext>,
     shared: Arc<Context>,
     stats: Arc<EntityStats>,
 }
@@ -56,10 +60,11 @@ pub(super) enum Acquired<T> {
 }
 
 impl Leases {
-    pub(super) fn new(shared: &Arc<Context>, stats: &Arc<EntityStats>) -> Self {
+    pub(super) fn new(context: &Arc<EntityContext>) -> Self {
         Self {
-            shared: Arc::clone(shared),
-            stats: Arc::clone(stats),
+            context: Arc::clone(context),
+            shared: Arc::clone(&context.shared),
+            stats: Arc::clone(&context.entity.stats),
         }
     }
 
@@ -70,17 +75,29 @@ impl Leases {
 
     /// Asks for the right to load, once.
     pub(super) async fn request(&self, key: &Key, want: Want, budget: Budget) -> LeaseReply {
+        let storable = Box::pin(self.context.storable().map(Ok));
+        let storable = budget.continued().within(storable).await;
+        let epoch = match storable.unwrap_or(Usable::Unknown) {
+            Usable::Of(epoch) => epoch,
+            Usable::Blocked => return LeaseReply::Blocked,
+            Usable::Unknown => return LeaseReply::Unknown,
+        };
         let guard = LeaseGuard {
             leases: self.clone(),
             key: key.clone(),
             token: Token::fresh(),
             want,
+            epoch,
             ended: false,
         };
         let request = Lease {
             token: guard.token,
             lease_ms: ms(self.shared.config.lease_ttl),
             floor: Version::ZERO,
+            schemas: Schemas {
+                value: stamped(self.context.entity.definition.schema, epoch),
+                absence: stamped(NO_SCHEMA, epoch),
+            },
             want,
         };
         let reply = match budget.within(self.shared.tier.lease(key, request)).await {
@@ -229,10 +246,16 @@ pub(crate) struct LeaseGuard {
     key: Key,
     token: Token,
     want: Want,
+    /// The entity's epoch before the load.
+    epoch: u32,
     ended: bool,
 }
 
 impl LeaseGuard {
+    pub(super) fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
     /// There is nothing to give back (any more).
     fn end(mut self) {
         self.ended = true;

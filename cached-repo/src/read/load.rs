@@ -11,6 +11,7 @@ use std::{
     sync::Arc,
 };
 
+use futures_util::future::join;
 use parking_lot::Mutex;
 use sea_orm::sea_query::ValueTuple;
 use tokio::time::Instant;
@@ -25,7 +26,7 @@ use super::{
     near::Near,
     question::{By, Question, Rows},
     repair::Repairs,
-    seen::{Freshness, Seen, judge},
+    seen::{Freshness, Seen, View, judge},
     select::{Selects, has_others},
     single_flight::SingleFlight,
     store::to_store,
@@ -36,14 +37,15 @@ use crate::{
     context::EntityContext,
     entity::ops::NearRows,
     error::ReadError,
+    invalidation::Usable,
     near::GenerationStamp,
     protocol::{
-        Entry, Key, MissReason, Timestamp,
-        state::{Filled, Want},
+        Entry, Key, MissReason,
+        state::{Filled, Loaded, Want},
     },
     session::Scope,
     telemetry::EntityStats,
-    tier::{Fetched, run_bounded},
+    tier::{Fetched, Reply, run_bounded},
 };
 
 /// The rows that answer a question, or why there is no answer.
@@ -73,7 +75,7 @@ impl Reader {
         Self {
             context: Arc::clone(context),
             near: Near::new(near),
-            leases: Leases::new(&context.shared, &context.entity.stats),
+            leases: Leases::new(context),
             flights: SingleFlight::new(),
             loader: Arc::new(Loader::new(&selects)),
             selects,
@@ -117,9 +119,21 @@ impl Reader {
         budget: Budget,
     ) -> Seen {
         let stamp = self.stamp(question);
-        let tier = &self.context.shared.tier;
-        let held = budget.within(tier.get(&question.key)).await;
-        self.see(question, policy, held.as_ref().ok(), stamp, tier.now())
+        let asked = self.context.shared.tier.get(&question.key);
+        let (held, view) = self.ask(asked, budget).await;
+        self.see(question, policy, held.as_ref(), stamp, view)
+    }
+
+    /// Asks the tier, also for the epoch if that is not known.
+    pub(super) async fn ask<T>(&self, asked: Reply<'_, T>, budget: Budget) -> (Option<T>, View) {
+        let context = &self.context;
+        let (reply, usable) = match context.usable() {
+            Usable::Unknown => join(budget.within(asked), context.usable_or_asked()).await,
+            known => (budget.within(asked).await, known),
+        };
+        // Whatever is committed and invalidated since the read began need not be seen by it.
+        let now = context.shared.tier.now();
+        (reply.ok(), View { now, usable })
     }
 
     /// To be taken before the tier is asked.
@@ -130,15 +144,14 @@ impl Reader {
         }
     }
 
-    /// What it means that the shared tier holds this, or gave no answer; a row is kept near. It is
-    /// `now` by the tier's clock.
+    /// What it means that the shared tier holds this, or gave no answer; a row is kept near.
     pub(super) fn see(
         &self,
         question: &Question,
         policy: &ReadPolicy,
         held: Option<&Fetched>,
         stamp: Option<GenerationStamp>,
-        now: Timestamp,
+        view: View,
     ) -> Seen {
         let entry = match held {
             Some(Fetched::Entry(entry)) => entry,
@@ -146,7 +159,7 @@ impl Reader {
             Some(Fetched::Foreign) => return Seen::Miss(MissReason::Corrupt),
             None => return Seen::Unknown,
         };
-        let seen = self.judge(question, policy, entry, now);
+        let seen = self.judge(question, policy, entry, view);
         if let (Some(_), By::Id(id), Seen::Rows(rows, _)) = (stamp, &question.by, &seen) {
             // Its life near counts from now: the rows of a batch are decoded one after the other.
             let now = self.context.shared.tier.now();
@@ -161,9 +174,9 @@ impl Reader {
         question: &Question,
         policy: &ReadPolicy,
         entry: &Entry,
-        now: Timestamp,
+        view: View,
     ) -> Seen {
-        let seen = judge(&self.context, question, policy, entry, now);
+        let seen = judge(&self.context, question, policy, entry, view);
         if let (By::Id(id), Seen::Rows(..)) = (&question.by, &seen) {
             self.auditor
                 .audit(&self.context, id, &question.key, policy, entry);
@@ -295,8 +308,8 @@ impl Reader {
         match self.leases.request(&question.key, want, budget).await {
             LeaseReply::Granted(guard) => Load::Mine(Some(guard)),
             LeaseReply::Hit(entry) => {
-                let now = self.context.shared.tier.now();
-                match self.judge(question, policy, &entry, now) {
+                let view = View::of(&self.context);
+                match self.judge(question, policy, &entry, view) {
                     Seen::Rows(rows, _) => Load::Known(rows),
                     Seen::Index(..) | Seen::Miss(_) | Seen::Unknown => Load::Others,
                 }
@@ -371,10 +384,21 @@ impl Query {
             question,
             ..
         } = self;
+        let (context, epoch) = (&reader.context, guard.epoch());
+        // In this order: a stamp that an epoch raised meanwhile does not outdate was taken after this
+        // process knew of it.
         let stamp = reader.stamp(question);
-        reader.context.note_load_cost(load_cost_ms);
-        let found =
-            rows.map(|rows| to_store(&reader.context, question, policy, rows, load_cost_ms));
+        let is_newest = context.is_newest(epoch);
+        let stamp = stamp.filter(|_| is_newest);
+        context.note_load_cost(load_cost_ms);
+        let found = rows.map(|rows| {
+            if !is_newest {
+                // Nobody would use it.
+                reader.stats().fills_refused.add(1);
+                return Loaded::Nothing;
+            }
+            to_store(context, question, policy, rows, load_cost_ms, epoch)
+        });
         let stored = found.as_ref().and_then(|found| found.value());
         let stored = stored.map(|value| (value.payload.len(), value.fresh_ms));
         let filled = reader.leases.settle(guard, found, policy.fresh).await;

@@ -18,7 +18,7 @@ use super::{
     lease::Acquired,
     load::{Answer, Query, Reader, load_cost_ms, settle},
     question::{By, Question, Rows},
-    seen::{Freshness, Seen, wanted},
+    seen::{Freshness, Seen, View, wanted},
     select::MAX_KEYS_PER_STATEMENT,
     single_flight::{Lost, Turn, Waiters},
 };
@@ -180,7 +180,6 @@ impl<'a> Read<'a> {
     ) -> Result<Vec<Missed>, ReadError> {
         let Batch { keys, by, .. } = batch;
         let reader = self.reader;
-        let tier = &reader.context.shared.tier;
         let trusted = |key: &Key| !self.scope.is_transaction() && reader.trusts(key);
         // Asked before the tier: an invalidation that has left the queue when the tier answers may
         // have been queued when it looked.
@@ -205,15 +204,15 @@ impl<'a> Read<'a> {
         };
         // Kept until all rows are read: freed in between, the values would leave gaps of which the
         // allocator would have to make the rows.
-        let held = tier.get_many(&keys).await.ok();
-        // Once for all of them, since reading the clock takes time too.
-        let now = tier.now();
+        let asked = reader.context.shared.tier.get_many(&keys);
+        // Judged at one moment, since reading the clock takes time too.
+        let (held, view) = reader.ask(asked, self.budget).await;
         let mut indexed = Vec::new();
         for (at, (key, by)) in keys.into_iter().zip(by).enumerate() {
             let question = Question { key, by };
             let held = held.as_ref().filter(|_| trusted[at]).map(|held| &held[at]);
             let stamp = stamps.get(at).copied().flatten();
-            match reader.see(&question, &self.policy, held, stamp, now) {
+            match reader.see(&question, &self.policy, held, stamp, view) {
                 Seen::Rows(rows, freshness) => {
                     reader.count_hit(&rows, freshness);
                     if freshness.wants_reload() {
@@ -475,8 +474,7 @@ async fn fly(mut query: Query, turn: Turn, mut want: Option<Want>, waiters: Wait
         return waiters.resolve(query.select().await);
     };
     let accept = |entry: &Entry| {
-        let now = reader.context.shared.tier.now();
-        let seen = reader.judge(question, policy, entry, now);
+        let seen = reader.judge(question, policy, entry, View::of(&reader.context));
         matches!(seen, Seen::Rows(..) | Seen::Index(..)).then_some(seen)
     };
     let acquired = (reader.leases).acquire(&question.key, want, query.budget, accept);

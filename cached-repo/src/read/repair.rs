@@ -9,7 +9,7 @@
 use super::{
     lease::Leases,
     question::{By, Question},
-    seen::{Seen, judge},
+    seen::{Seen, View, judge},
 };
 use crate::{
     cached::Row,
@@ -88,6 +88,7 @@ impl Repairs<'_> {
         let Ok(held) = self.context.shared.tier.get_many(&keys).await else {
             return;
         };
+        let view = View::of(self.context);
         let wrong = facts.iter().zip(held).filter(|(fact, held)| {
             let Fetched::Entry(entry) = held else {
                 return false;
@@ -95,7 +96,7 @@ impl Repairs<'_> {
             match &entry.claims {
                 // A reader may be about to store what it found before.
                 Claims::Lease(_) => true,
-                Claims::None => self.contradicts(fact, entry),
+                Claims::None => self.contradicts(fact, entry, view),
                 // A write in flight may store an older row, but never an index entry.
                 Claims::Writers(_) => matches!(fact, Fact::Row(..)),
             }
@@ -107,26 +108,25 @@ impl Repairs<'_> {
         .await;
     }
 
-    fn contradicts(&self, fact: &Fact<'_>, entry: &Entry) -> bool {
-        let EntityContext { entity, shared, .. } = self.context;
+    fn contradicts(&self, fact: &Fact<'_>, entry: &Entry, view: View) -> bool {
+        let entity = &self.context.entity;
         match fact {
             Fact::Row(key, row) => match entry.kind {
                 Kind::Absent => true,
                 Kind::Tombstone => false,
                 Kind::Value => {
                     let version = entity.version_of(&*row.model);
-                    let sealed = self.context.seal(key, &*row.model, version, self.policy);
-                    !sealed.is_ok_and(|value| holds(key, entry, &value.payload))
+                    let context = self.context;
+                    let sealed = view
+                        .usable
+                        .epoch()
+                        .map(|epoch| context.seal(key, &*row.model, version, self.policy, epoch));
+                    let sealed = sealed.and_then(Result::ok);
+                    !sealed.is_some_and(|value| holds(key, entry, &value.payload))
                 }
             },
             Fact::Index(question, row_key) => {
-                match judge(
-                    self.context,
-                    question,
-                    self.policy,
-                    entry,
-                    shared.tier.now(),
-                ) {
+                match judge(self.context, question, self.policy, entry, view) {
                     Seen::Index(ids, _) => !ids.iter().any(|id| entity.row_key(id) == *row_key),
                     Seen::Rows(..) | Seen::Miss(_) | Seen::Unknown => false,
                 }

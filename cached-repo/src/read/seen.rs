@@ -9,6 +9,7 @@ use crate::{
     cached::{Provenance, Row, Source},
     config::ReadPolicy,
     context::EntityContext,
+    invalidation::Usable,
     protocol::{
         Classification, Content, Entry, MissReason, Policy, RowDecoder, SealError, Timestamp,
         Version, classify, open, state::Want,
@@ -43,20 +44,44 @@ impl Freshness {
     }
 }
 
-/// What an entry says of a question, at a moment of the tier's clock.
+/// What entries are judged by.
+#[derive(Clone, Copy)]
+pub(super) struct View {
+    /// The moment, by the tier's clock.
+    pub(super) now: Timestamp,
+    pub(super) usable: Usable,
+}
+
+impl View {
+    pub(super) fn of(context: &EntityContext) -> Self {
+        Self {
+            now: context.shared.tier.now(),
+            usable: context.usable(),
+        }
+    }
+}
+
+/// What an entry says of a question.
 pub(super) fn judge(
     context: &EntityContext,
     question: &Question,
     policy: &ReadPolicy,
     entry: &Entry,
-    now: Timestamp,
+    view: View,
 ) -> Seen {
+    let View { now, usable } = view;
+    let epoch = match usable {
+        Usable::Of(epoch) => epoch,
+        Usable::Blocked => return Seen::Miss(MissReason::Writing),
+        Usable::Unknown => return Seen::Unknown,
+    };
     let entity = &context.entity;
     let usable = classify(
         entry,
         now,
         &Policy {
             schema: entity.definition.schema,
+            epoch,
             floor: Version::ZERO,
             serve_stale: now.since(entry.fresh_until()) < policy.stale_ttl,
             early_refresh: context.shared.config.early_refresh,

@@ -18,7 +18,9 @@ use crate::{
     context::EntityContext,
     entity::LookupKind,
     protocol::{
-        Version, seal_absent,
+        Version,
+        epoch::{NO_SCHEMA, stamped},
+        seal_absent,
         state::{Loaded, Value},
     },
 };
@@ -30,12 +32,16 @@ pub(super) fn to_store(
     policy: &ReadPolicy,
     rows: &Rows,
     load_cost_ms: u32,
+    epoch: u32,
 ) -> Loaded {
     let found = match (&question.by, rows.as_slice()) {
-        (by, []) => absence(context, question, policy, by.is_exact(&context.entity)),
-        (By::Id(_), [row, ..]) => single_row(context, question, policy, row),
+        (by, []) if by.is_exact(&context.entity) => absence(context, question, policy, epoch),
+        // An insert may not find it under the same cache key, because the database calls differently
+        // spelt values equal.
+        (_, []) => None,
+        (By::Id(_), [row, ..]) => single_row(context, question, policy, row, epoch),
         (By::Lookup { lookup, values }, rows) => {
-            index_entry(context, question, policy, (*lookup, values), rows)
+            index_entry(context, question, policy, (*lookup, values), rows, epoch)
         }
     };
     with_cost(found.unwrap_or(Loaded::Nothing), load_cost_ms)
@@ -48,13 +54,15 @@ fn single_row(
     question: &Question,
     policy: &ReadPolicy,
     row: &Row,
+    epoch: u32,
 ) -> Option<Loaded> {
     let model = &*row.model;
     if context.entity.key_of(model) != question.key {
         return None;
     }
     let version = context.entity.version_of(model);
-    let value = context.seal(&question.key, model, version, policy).ok()?;
+    let value = context.seal(&question.key, model, version, policy, epoch);
+    let value = value.ok()?;
     Some(Loaded::Row { version, value })
 }
 
@@ -64,6 +72,7 @@ fn index_entry(
     policy: &ReadPolicy,
     (lookup, values): (usize, &[SqlValue]),
     rows: &[Row],
+    epoch: u32,
 ) -> Option<Loaded> {
     let entity = &context.entity;
     let complete = match entity.lookups[lookup].kind {
@@ -84,28 +93,27 @@ fn index_entry(
         return None;
     }
     let ids: Vec<_> = rows.iter().map(|row| entity.id_of(&*row.model)).collect();
-    let value = context.seal_index(&question.key, &ids, policy).ok()?;
+    let value = context.seal_index(&question.key, &ids, policy, epoch);
+    let value = value.ok()?;
     Some(Loaded::Row {
         version: Version::ZERO,
         value,
     })
 }
 
-/// Nothing is stored where an insert may not be sure to find it under the same cache key, because
-/// the database calls differently spelt values equal.
 fn absence(
     context: &EntityContext,
     question: &Question,
     policy: &ReadPolicy,
-    is_exact: bool,
+    epoch: u32,
 ) -> Option<Loaded> {
-    if policy.negative_ttl.is_zero() || !is_exact {
+    if policy.negative_ttl.is_zero() {
         return None;
     }
     let fresh_ms = context.jittered_ms(policy.negative_ttl);
     Some(Loaded::Absent(Value {
         payload: seal_absent(&question.key),
-        schema: 0,
+        schema: stamped(NO_SCHEMA, epoch),
         load_cost_ms: 0,
         fresh_ms,
         ttl_ms: fresh_ms,

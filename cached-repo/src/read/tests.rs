@@ -14,10 +14,12 @@ use crate::{
     config::Config,
     context::{Context, EntityContext},
     entity::description::fake::{Pair, pair},
-    invalidation::InvalidationQueue,
+    invalidation::{Epochs, InvalidationQueue},
+    near::Generations,
     protocol::{
         Key, Token, Version,
-        state::{Block, Fill, Lease, Leased, Loaded, Value, Want},
+        epoch::stamped,
+        state::{Block, Fill, Lease, Leased, Loaded, Schemas, Value, Want},
     },
     session::Scope,
     tasks::Tasks,
@@ -42,8 +44,12 @@ fn engine(answers: impl IntoIterator<Item = Result<Vec<Pair>, DbErr>>) -> Engine
     let tier: Arc<dyn Tier> = Arc::new(MemoryTier::new(1 << 20, Clock::start()));
     let tasks = Tasks::on(Handle::current());
     let limit = Arc::new(LoadLimit::of(&config));
+    let (clock, timeout) = (Clock::start(), config.cache_timeout);
+    let epochs = Epochs::new(&tier, Arc::new(Generations::new()), &tasks, clock, timeout);
+    let (shared, outdate) = (Arc::clone(&tier), Arc::clone(&epochs));
     let context = Arc::new(Context {
-        queue: InvalidationQueue::start(Arc::clone(&tier), &config, tasks.runtime()),
+        queue: InvalidationQueue::start(shared, outdate, &config, tasks.runtime()),
+        epochs,
         conn: conn.into_connection(),
         tier: Arc::clone(&tier),
         config,
@@ -114,13 +120,23 @@ async fn a_corrupt_entry_is_replaced() {
         token,
         lease_ms: 1_000,
         floor: Version::ZERO,
+        schemas: Schemas::default(),
         want: Want::Value,
     };
     let leased = engine.tier.lease(&key, lease).await.unwrap();
     assert_eq!(leased, Leased::Granted);
     let value = Value {
         payload: vec![b'm', 1, 2, 3, 4, 5].into(),
-        schema: 7,
+        schema: stamped(
+            7,
+            engine
+                .reader
+                .context
+                .usable_or_asked()
+                .await
+                .epoch()
+                .unwrap(),
+        ),
         fresh_ms: 10_000,
         ttl_ms: 10_000,
         ..Value::default()

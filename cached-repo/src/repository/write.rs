@@ -139,8 +139,11 @@ impl<M: CachedEntity> Repository<M> {
         write::invalidate(self.context(), &self.scope, id).await
     }
 
-    /// Invalidates every row of the entity, after writes past the library. Takes
-    /// time in proportion to the keys in Redis (it scans them).
+    /// Invalidates every row of the entity, after writes past the library: when this returns, no process
+    /// serves a row that was read before. It takes one operation, however many rows are cached, and over
+    /// Redis 0.3 seconds, after which no process trusts what it knew before. What is cached stays in
+    /// memory until its TTL, unused. In a transaction see
+    /// [`Transaction::invalidate_all`](crate::Transaction::invalidate_all).
     ///
     /// # Errors
     /// When the cache does not answer; the invalidation is queued and replayed, and until

@@ -17,6 +17,7 @@ use crate::{
     clock::{Clock, Moment},
     protocol::{
         Claims, Key, Timestamp,
+        epoch::{self, EpochReply, EpochRequest, Epochs},
         state::{self, Block, Cell, Done, Fill, Filled, Lease, Leased, Published, Stored},
     },
 };
@@ -31,6 +32,7 @@ type Shard = Mutex<Cache<Key, Stored, ByBytes, DefaultHashBuilder, PinClaims>>;
 /// The in-process tier.
 pub(crate) struct MemoryTier {
     shards: Box<[Shard]>,
+    epochs: Mutex<Option<Epochs>>,
     hasher: DefaultHashBuilder,
     clock: Clock,
 }
@@ -54,6 +56,7 @@ impl MemoryTier {
         };
         Self {
             shards: (0..SHARDS).map(|_| shard()).collect(),
+            epochs: Mutex::default(),
             hasher: DefaultHashBuilder::default(),
             clock,
         }
@@ -127,23 +130,13 @@ impl Tier for MemoryTier {
         Box::pin(std::future::ready(Ok(reply)))
     }
 
-    fn invalidate_all<'a>(&'a self, prefix: &'a str, request: Done) -> Reply<'a, u64> {
-        let mut invalidated = 0;
-        for shard in &self.shards {
-            // A key that is added after its shard was listed was leased after this call began.
-            let keys: Vec<Key> = shard
-                .lock()
-                .iter()
-                .map(|(key, _)| key)
-                .filter(|key| key.as_str().starts_with(prefix))
-                .cloned()
-                .collect();
-            invalidated += keys.len() as u64;
-            for key in keys {
-                self.apply(&key, |cell, now| state::done(cell, now, request.clone()));
-            }
-        }
-        Box::pin(std::future::ready(Ok(invalidated)))
+    fn epochs<'a>(&'a self, request: EpochRequest) -> Reply<'a, EpochReply> {
+        let reply = epoch::change(&mut self.epochs.lock(), self.clock.now(), &request);
+        Box::pin(std::future::ready(Ok(reply)))
+    }
+
+    fn is_shared(&self) -> bool {
+        false
     }
 
     fn announce<'a>(&'a self, _: &'a Key) -> Reply<'a, ()> {
@@ -204,7 +197,7 @@ mod tests {
     use super::*;
     use crate::protocol::{
         KeySpace, Kind, Token, Version,
-        state::{Loaded, Outcome, Value, Want},
+        state::{Loaded, Outcome, Schemas, Value, Want},
     };
 
     const BLOCK_MS: u64 = 5_000;
@@ -223,6 +216,7 @@ mod tests {
             token,
             lease_ms: 3_000,
             floor: Version::ZERO,
+            schemas: Schemas::default(),
             want: Want::Value,
         }
     }
@@ -381,29 +375,5 @@ mod tests {
         let shard = tier.shard(&key(2)).lock();
         let stored = shard.peek(&key(2)).unwrap();
         assert!(!PinClaims(tier.clock).is_pinned(&key(2), stored));
-    }
-
-    #[tokio::test]
-    async fn invalidating_an_entity_revokes_its_leases_and_spares_the_others() {
-        let tier = tier(1024 * 1024);
-        let other = KeySpace::new("test", "row2").row(1i64);
-        let token = Token::fresh();
-        tier.lease(&other, lease(token)).await.unwrap();
-        tier.fill(&other, row(token, 10, 1_000)).await.unwrap();
-        for id in 0..100 {
-            fill(&tier, id, 10, 600_000).await;
-        }
-        let leased = Token::fresh();
-        tier.lease(&key(1_000), lease(leased)).await.unwrap();
-        let space = KeySpace::new("test", "row");
-        let count = tier.invalidate_all(space.prefix(), invalidation()).await;
-        assert_eq!(count.unwrap(), 101);
-        for id in 0..100 {
-            assert_eq!(holds(&tier, id).await, Some(Kind::Tombstone));
-        }
-        let filled = tier.fill(&key(1_000), row(leased, 10, 1_000)).await;
-        assert_eq!(filled.unwrap(), Filled::LeaseLost);
-        let spared = tier.get(&other).await.unwrap();
-        assert!(matches!(spared, Fetched::Entry(entry) if entry.kind == Kind::Value));
     }
 }

@@ -25,6 +25,7 @@ use crate::{
     clock::Moment,
     protocol::{
         Entry, Key, Timestamp,
+        epoch::{EpochReply, EpochRequest},
         state::{Block, Done, Fill, Filled, Lease, Leased, Published},
     },
 };
@@ -99,10 +100,12 @@ pub(crate) trait Tier: fmt::Debug + Send + Sync {
     /// [`crate::protocol::state::done`].
     fn done<'a>(&'a self, key: &'a Key, request: Done) -> Reply<'a, Published>;
 
-    /// Invalidates every key that starts with `prefix` and says how many there were. A key that
-    /// exists throughout the call is among them, so a lease from before it is revoked. Then tells
-    /// every listener that anything may have changed.
-    fn invalidate_all<'a>(&'a self, prefix: &'a str, request: Done) -> Reply<'a, u64>;
+    /// [`crate::protocol::epoch::change`]. If an epoch was raised, tells every listener that anything
+    /// may have changed.
+    fn epochs<'a>(&'a self, request: EpochRequest) -> Reply<'a, EpochReply>;
+
+    /// Whether other processes use it too.
+    fn is_shared(&self) -> bool;
 
     /// Tells every listener that the row with this key may have changed. [`block`](Self::block) and
     /// [`done`](Self::done) do so themselves.

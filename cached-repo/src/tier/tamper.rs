@@ -8,6 +8,7 @@ use futures_util::future::ready;
 use super::{Fetched, InvalidationListener, Reply, Tier, TierError};
 use crate::protocol::{
     Key, Timestamp,
+    epoch::{EpochReply, EpochRequest},
     state::{Block, Done, Fill, Filled, Lease, Leased, Loaded, Outcome, Published},
 };
 
@@ -101,8 +102,12 @@ impl Tier for Tampered {
         self.tier.done(key, request)
     }
 
-    fn invalidate_all<'a>(&'a self, prefix: &'a str, request: Done) -> Reply<'a, u64> {
-        self.tier.invalidate_all(prefix, request)
+    fn epochs<'a>(&'a self, request: EpochRequest) -> Reply<'a, EpochReply> {
+        self.tier.epochs(request)
+    }
+
+    fn is_shared(&self) -> bool {
+        self.tier.is_shared()
     }
 
     fn announce<'a>(&'a self, key: &'a Key) -> Reply<'a, ()> {

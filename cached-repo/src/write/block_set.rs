@@ -5,10 +5,13 @@
 //! - All keys are blocked in one round trip, and published in one.
 //! - A row is put only under a block of its own; without one its key is invalidated.
 //! - What the tier does not acknowledge is queued, whatever becomes of the caller.
+//! - An entity any row of which may change is blocked as a whole, by its epoch.
 //!
 //! Does not run SQL.
 
-use std::{collections::HashSet, mem, sync::Arc};
+use std::{collections::HashMap, mem, sync::Arc};
+
+use futures_util::future::join;
 
 use tokio::time::Instant;
 
@@ -29,8 +32,8 @@ pub(super) struct BlockSet {
     shared: Arc<Context>,
     token: Token,
     keys: Vec<BlockedKey>,
-    /// Key prefixes of entities any row of which may change.
-    entities: HashSet<Arc<str>>,
+    /// Entities any row of which may change, by what their keys start with.
+    entities: HashMap<Arc<str>, BlockedEntity>,
     /// When the first block lapses, at the earliest.
     deadline: Instant,
 }
@@ -41,7 +44,12 @@ struct BlockedKey {
     state: BlockState,
 }
 
-/// Whether a key is blocked.
+struct BlockedEntity {
+    on_failure: OnCacheFailure,
+    state: BlockState,
+}
+
+/// Whether a key, or an entity, is blocked.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum BlockState {
     /// The tier was not asked.
@@ -63,7 +71,7 @@ impl BlockSet {
             shared: Arc::clone(shared),
             token: Token::fresh(),
             keys: keys.collect(),
-            entities: journal.entities,
+            entities: unasked(journal.entities).collect(),
             deadline: Instant::now() + shared.config.block_ttl,
         }
     }
@@ -74,7 +82,7 @@ impl BlockSet {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.keys.is_empty()
+        self.keys.is_empty() && self.entities.is_empty()
     }
 
     /// Adds a key, or what became of one that is listed.
@@ -103,12 +111,18 @@ impl BlockSet {
                 }),
             }
         }
-        self.entities.extend(journal.entities);
+        for (prefix, entity) in unasked(journal.entities) {
+            self.entities.entry(prefix).or_insert(entity);
+        }
     }
 
-    /// Blocks every key for which that was not tried. On an error the tier did not acknowledge a
-    /// block, and the policy is to refuse; those that were placed are to be released.
+    /// Blocks every key and entity for which that was not tried. On an error the tier did not
+    /// acknowledge a block, and the policy is to refuse; those that were placed are to be released.
     pub(super) async fn block(&mut self) -> Result<(), TierError> {
+        let entities = Self::block_entities(&self.shared, self.token, &mut self.entities);
+        if self.keys.iter().all(|key| key.state != BlockState::Unasked) {
+            return entities.await;
+        }
         let config = &self.shared.config;
         let request = Block {
             token: self.token,
@@ -136,7 +150,39 @@ impl BlockSet {
                 }
             },
         );
-        run_bounded(blocks).await.into_iter().collect()
+        let (keys, entities) = join(run_bounded(blocks), entities).await;
+        keys.into_iter().collect::<Result<(), _>>().and(entities)
+    }
+
+    async fn block_entities(
+        shared: &Context,
+        token: Token,
+        entities: &mut HashMap<Arc<str>, BlockedEntity>,
+    ) -> Result<(), TierError> {
+        let unasked = entities.iter_mut();
+        let mut unasked: Vec<_> = unasked
+            .filter(|(_, entity)| entity.state == BlockState::Unasked)
+            .collect();
+        if unasked.is_empty() {
+            return Ok(());
+        }
+        let prefixes = unasked.iter().map(|(prefix, _)| Arc::clone(prefix));
+        let block = shared
+            .epochs
+            .block(prefixes.collect(), token, shared.config.block_ttl);
+        let blocked = block.await;
+        let mut refused = Ok(());
+        for (_, entity) in &mut unasked {
+            entity.state = match &blocked {
+                Ok(()) => BlockState::Blocked,
+                // Nothing was sent, or it may have arrived.
+                Err(_) => BlockState::Unknown,
+            };
+            if entity.on_failure == OnCacheFailure::Refuse {
+                refused = blocked.clone();
+            }
+        }
+        refused
     }
 
     /// To be held while the SQL runs, and disarmed when it has returned. If it never returns (a row
@@ -163,7 +209,7 @@ impl BlockSet {
     /// Tells the tier what was committed. On an error, what it did not acknowledge is queued.
     pub(super) async fn publish(self) -> Result<(), TierError> {
         let keys = run_bounded(self.keys.iter().map(|blocked| self.publish_key(blocked))).await;
-        let entities = self.invalidate_entities().await;
+        let entities = self.end_entities().await;
         keys.into_iter().collect::<Result<(), _>>().and(entities)
     }
 
@@ -221,6 +267,10 @@ impl BlockSet {
             };
             self.shared.tier.done(&blocked.key, request)
         });
+        let asked = self.entities_that(|state| state != BlockState::Unasked);
+        if !asked.is_empty() {
+            self.shared.epochs.release(asked, self.token).await;
+        }
         // Without a reply a block lapses by itself.
         let _ = run_bounded(releases).await;
     }
@@ -240,7 +290,7 @@ impl BlockSet {
             shared: Arc::clone(&self.shared),
             token: self.token,
             keys: misleading,
-            entities: HashSet::new(),
+            entities: HashMap::new(),
             deadline: self.deadline,
         };
         // What the tier does not acknowledge is queued.
@@ -258,16 +308,18 @@ impl BlockSet {
             let due = (blocked.state == BlockState::Blocked).then_some(late);
             self.enqueue(blocked, Version::ZERO, due);
         }
-        // What the tier does not acknowledge is queued.
-        let _ = self.invalidate_entities().await;
-        if !self.entities.is_empty() {
-            let shared = Arc::clone(&self.shared);
-            shared.tasks.spawn(async move {
-                tokio::time::sleep_until(late).await;
-                // What the tier does not acknowledge is queued.
-                let _ = self.invalidate_entities().await;
-            });
+        if self.entities.is_empty() {
+            return;
         }
+        // What the tier does not acknowledge is queued.
+        let unblocked = self.entities_that(|state| state != BlockState::Blocked);
+        let _ = invalidate_entities(&self.shared, unblocked).await;
+        let all = self.entities_that(|_| true);
+        let shared = Arc::clone(&self.shared);
+        self.shared.tasks.spawn(async move {
+            tokio::time::sleep_until(late).await;
+            let _ = invalidate_entities(&shared, all).await;
+        });
     }
 
     /// Queues an invalidation of a key, at once or at `due`.
@@ -283,32 +335,60 @@ impl BlockSet {
             .enqueue(&blocked.key, prefix, invalidation);
     }
 
-    async fn invalidate_entities(&self) -> Result<(), TierError> {
-        let mut acknowledged = Ok(());
-        for prefix in &self.entities {
-            let invalidated = invalidate_entity(&self.shared, prefix).await;
-            acknowledged = acknowledged.and(invalidated.map(drop));
+    /// Ends the blocks of entities, whose entries are outdated already, and outdates those of the
+    /// others. Of a block whose acknowledgement is lost nobody has waited until all processes know it.
+    async fn end_entities(&self) -> Result<(), TierError> {
+        let unblocked = self.entities_that(|state| state != BlockState::Blocked);
+        let raised = invalidate_entities(&self.shared, unblocked).await;
+        let blocked = self.entities_that(|state| state == BlockState::Blocked);
+        if !blocked.is_empty() {
+            let unsent = enqueue_entities_if_lost(&self.shared, &blocked);
+            self.shared.epochs.end(blocked.clone(), self.token).await?;
+            unsent.disarm();
         }
-        acknowledged
+        raised
+    }
+
+    fn entities_that(&self, are: impl Fn(BlockState) -> bool) -> Vec<Arc<str>> {
+        let entities = self.entities.iter();
+        let entities = entities.filter(|(_, entity)| are(entity.state));
+        entities.map(|(prefix, _)| Arc::clone(prefix)).collect()
     }
 }
 
-/// Makes every entry whose key starts with `prefix` a tombstone, now or later; says how many.
-pub(super) async fn invalidate_entity(
+fn unasked(
+    entities: HashMap<Arc<str>, OnCacheFailure>,
+) -> impl Iterator<Item = (Arc<str>, BlockedEntity)> {
+    entities.into_iter().map(|(prefix, on_failure)| {
+        let state = BlockState::Unasked;
+        (prefix, BlockedEntity { on_failure, state })
+    })
+}
+
+/// Outdates every entry of these entities, now or later.
+pub(super) async fn invalidate_entities(
     shared: &Context,
-    prefix: &Arc<str>,
-) -> Result<u64, TierError> {
-    let request = Done {
-        token: Token::fresh(),
-        tombstone_ms: ms(shared.config.tombstone_ttl),
-        outcome: Outcome::Invalidate {
-            floor: Version::ZERO,
-        },
-    };
-    let unsent = EnqueueOnDrop::new(|| shared.queue.enqueue_entity(prefix));
-    let keys = shared.tier.invalidate_all(prefix, request).await?;
+    prefixes: Vec<Arc<str>>,
+) -> Result<(), TierError> {
+    if prefixes.is_empty() {
+        return Ok(());
+    }
+    let unsent = enqueue_entities_if_lost(shared, &prefixes);
+    shared.epochs.raise(prefixes.clone()).await?;
     unsent.disarm();
-    Ok(keys)
+    Ok(())
+}
+
+fn enqueue_entities_if_lost<'a>(
+    shared: &'a Context,
+    prefixes: &'a [Arc<str>],
+) -> EnqueueOnDrop<impl FnOnce() + use<'a>> {
+    let enqueue = move || {
+        for prefix in prefixes {
+            shared.queue.enqueue_entity(prefix);
+        }
+    };
+    EnqueueOnDrop::new(enqueue)
 }
 
 impl From<Put> for Outcome {

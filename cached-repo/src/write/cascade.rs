@@ -30,6 +30,7 @@ use crate::{
         ops::ModelRef,
     },
     invalidation::Journal,
+    policy::OnCacheFailure,
     protocol::{Key, Version},
 };
 
@@ -223,8 +224,7 @@ impl Cascade {
         let mut at = 0;
         while let Some(table) = tables.get(at).cloned() {
             for model in catalog.models_of(&table) {
-                let prefix = Arc::clone(model.entity.keys.prefix());
-                self.journal.entities.insert(prefix);
+                self.journal.note_entities([model.as_a_whole()]);
             }
             for key in catalog.referring_to(&table) {
                 if !tables.contains(&key.child) {
@@ -236,7 +236,7 @@ impl Cascade {
     }
 
     fn note_deleted(&mut self, deleted: &Affected) {
-        self.journal.entities.extend(deleted.others());
+        self.journal.note_entities(deleted.others());
         for (model, id, version) in deleted.in_each_model() {
             let change = match version {
                 Some(version) => model.row_change(version.next(), None),
@@ -252,7 +252,7 @@ impl Cascade {
         changed: Affected,
         found_by: Option<(Vec<DynIden>, Vec<Vec<Value>>)>,
     ) {
-        self.journal.entities.extend(changed.others());
+        self.journal.note_entities(changed.others());
         for (model, id, _) in changed.in_each_model() {
             // No version orders the change against writes in flight.
             self.journal
@@ -295,7 +295,7 @@ impl Cascade {
                     read = fetch(entity, conn, &select).await;
                 }
                 let Ok(Some(rows)) = read else {
-                    journal.entities.insert(Arc::clone(entity.keys.prefix()));
+                    journal.note_entities([model.as_a_whole()]);
                     if let Err(error) = read {
                         return (journal, Err(error));
                     }
@@ -339,12 +339,12 @@ impl Affected {
         rows.collect()
     }
 
-    /// What the keys of models with another primary key start with.
-    fn others(&self) -> impl Iterator<Item = Arc<str>> {
+    /// The models with another primary key.
+    fn others(&self) -> impl Iterator<Item = (Arc<str>, OnCacheFailure)> {
         let first = &*self.models[0].entity;
-        let others = self.models.iter().map(|model| &*model.entity);
-        let others = others.filter(|entity| !first.has_key_of(entity));
-        others.map(|entity| Arc::clone(entity.keys.prefix()))
+        let others = self.models.iter();
+        let others = others.filter(|model| !first.has_key_of(&model.entity));
+        others.map(|model| model.as_a_whole())
     }
 }
 

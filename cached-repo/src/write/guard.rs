@@ -5,13 +5,14 @@
 
 use std::sync::Arc;
 
+use futures_util::future::join;
 use sea_orm::{DbErr, sea_query::ValueTuple};
 use tokio::time::Instant;
 
 use super::{
     affected::AffectedKeys,
     block_set::BlockSet,
-    invalidate::{invalidate_key, prefixes, unread},
+    invalidate::{all_models, invalidate_key, unread},
     outcome::{Effect, Sql, Written},
 };
 use crate::{
@@ -30,6 +31,8 @@ use crate::{
 pub(super) struct WriteGuard<'a> {
     context: &'a Arc<EntityContext>,
     affected: AffectedKeys,
+    /// The entity's epoch before the SQL; `None` if nothing may be stored.
+    epoch: Option<u32>,
     blocks: Blocks,
 }
 
@@ -63,26 +66,29 @@ impl<'a> WriteGuard<'a> {
             let entity = &sibling.context.entity;
             if !context.entity.has_key_of(entity) {
                 // Nobody knows the row's key there.
-                journal.entities.insert(Arc::clone(entity.keys.prefix()));
+                journal.note_entities([sibling.context.as_a_whole()]);
             }
         }
-        let blocks = match scope {
+        let (usable, blocks) = match scope {
             Scope::Transaction(session) => {
                 session.journal().absorb(journal);
-                Blocks::OfTransaction(Arc::clone(session))
+                let blocks = Blocks::OfTransaction(Arc::clone(session));
+                (context.storable().await, blocks)
             }
             Scope::Pool => {
                 let mut blocks = BlockSet::new(&context.shared, journal);
-                if let Err(source) = blocks.block().await {
+                let (usable, blocked) = join(context.storable(), blocks.block()).await;
+                if let Err(source) = blocked {
                     blocks.release().await;
                     return Err(WriteError::CacheUnavailable { source });
                 }
-                Blocks::Own(blocks)
+                (usable, Blocks::Own(blocks))
             }
         };
         Ok(Self {
             context,
             affected,
+            epoch: usable.epoch(),
             blocks,
         })
     }
@@ -228,7 +234,7 @@ impl<'a> WriteGuard<'a> {
             && !all_known
             && !undone
         {
-            session.journal().entities.extend(prefixes(self.context));
+            session.journal().note_entities(all_models(self.context));
         }
     }
 
@@ -236,7 +242,9 @@ impl<'a> WriteGuard<'a> {
     fn changes(&self, written: &Written) -> Vec<(Key, Change)> {
         let (context, model) = (self.context, &*written.model);
         let key = context.entity.key_of(model);
-        let put = put_of(context, &key, written);
+        let put = self
+            .epoch
+            .and_then(|epoch| put_of(context, &key, written, epoch));
         let change = Change {
             writes: 1,
             ..context.row_change(written.floor(&context.entity), put)
@@ -312,11 +320,13 @@ fn found_version(error: &WriteError) -> Version {
 }
 
 /// How to store the written row; `None` if it is gone, or has no version to order it by.
-fn put_of(context: &EntityContext, key: &Key, written: &Written) -> Option<Put> {
+fn put_of(context: &EntityContext, key: &Key, written: &Written, epoch: u32) -> Option<Put> {
     let model = &*written.model;
     let version = context.entity.ops.version(model);
     let version = version.filter(|_| written.effect != Effect::Deleted)?;
-    let value = context.seal(key, model, version, &context.policy).ok()?;
+    let value = context
+        .seal(key, model, version, &context.policy, epoch)
+        .ok()?;
     Some(Put {
         version,
         inserted: written.effect == Effect::Inserted,

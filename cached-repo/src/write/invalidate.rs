@@ -2,17 +2,18 @@
 //!
 //! Does not change rows.
 
-use std::{collections::HashSet, mem, sync::Arc};
+use std::{mem, sync::Arc};
 
 use sea_orm::{DbErr, sea_query::ValueTuple};
 
-use super::block_set::{BlockSet, invalidate_entity};
+use super::block_set::{BlockSet, invalidate_entities};
 use crate::{
     context::{Context, EntityContext},
     database::Executor,
     entity::statements::find_by_id,
     error::CacheError,
     invalidation::{Journal, UnreadRow},
+    policy::OnCacheFailure,
     protocol::{Key, Version},
     session::{Scope, Session},
     tier::TierError,
@@ -33,7 +34,7 @@ pub(crate) async fn invalidate(
     }
     let shared = &context.shared;
     let mut journal = Journal::default();
-    journal.entities.extend(other_keys(context));
+    journal.note_entities(other_keys(context));
     let mut rows = Vec::new();
     for (model, id) in in_each_model(context, id) {
         journal.note(model.entity.row_key(&id), model.raw_change());
@@ -62,7 +63,7 @@ pub(crate) async fn invalidate(
     acknowledged.await.map_err(aborted)?
 }
 
-/// Makes every entry of the entity a tombstone, now or later.
+/// Outdates every entry of the entity, now or later.
 pub(crate) async fn invalidate_all(
     context: &EntityContext,
     scope: &Scope,
@@ -73,36 +74,30 @@ pub(crate) async fn invalidate_all(
         note_invalidation_of_all(context, session);
         return Ok(());
     }
-    let mut keys = 0;
-    for prefix in prefixes(context) {
-        keys += invalidate_entity(&context.shared, &prefix).await?;
-    }
-    context.entity.stats.invalidations.add(keys);
+    let models = all_models(context).into_iter();
+    let prefixes = models.map(|(prefix, _)| prefix).collect();
+    invalidate_entities(&context.shared, prefixes).await?;
+    context.entity.stats.invalidations.add(1);
     Ok(())
 }
 
 /// Notes that statements of the user's own may change any row.
 pub(crate) fn note_invalidation_of_all(context: &EntityContext, session: &Session) {
-    session.journal().entities.extend(prefixes(context));
+    session.journal().note_entities(all_models(context));
 }
 
-/// What the keys of all models of a table start with.
-pub(super) fn prefixes(context: &EntityContext) -> HashSet<Arc<str>> {
+/// All models of a table.
+pub(super) fn all_models(context: &EntityContext) -> Vec<(Arc<str>, OnCacheFailure)> {
     let siblings = context.siblings();
-    let entities = siblings.iter().map(|model| &model.entity);
-    let entities = entities.chain([&context.entity]);
-    entities
-        .map(|entity| Arc::clone(entity.keys.prefix()))
-        .collect()
+    let siblings = siblings.iter().map(|model| model.as_a_whole());
+    siblings.chain([context.as_a_whole()]).collect()
 }
 
-/// What the keys of models of the table with another primary key start with.
-fn other_keys(context: &EntityContext) -> Vec<Arc<str>> {
+/// The models of the table with another primary key.
+fn other_keys(context: &EntityContext) -> Vec<(Arc<str>, OnCacheFailure)> {
     let siblings = context.siblings().into_iter();
     let others = siblings.filter(|model| !context.entity.has_key_of(&model.entity));
-    others
-        .map(|model| Arc::clone(model.entity.keys.prefix()))
-        .collect()
+    others.map(|model| model.as_a_whole()).collect()
 }
 
 /// The models of a table, each with the primary key of a row.
@@ -123,7 +118,7 @@ fn in_each_model(
 /// Notes that a statement of the user's own changes a row.
 pub(crate) fn note_invalidation(context: &Arc<EntityContext>, session: &Session, id: ValueTuple) {
     let mut journal = session.journal();
-    journal.entities.extend(other_keys(context));
+    journal.note_entities(other_keys(context));
     for (model, id) in in_each_model(context, id) {
         let key = model.entity.row_key(&id);
         journal.note(key.clone(), model.raw_change());
@@ -175,7 +170,7 @@ async fn invalidate_index_entries(shared: &Arc<Context>, row: UnreadRow) -> Resu
         Err(source) => {
             // Nobody knows which index entries lead to the row, so all of the entity's entries go.
             // What the tier does not acknowledge is queued.
-            let _ = invalidate_entity(shared, &prefix).await;
+            let _ = invalidate_entities(shared, vec![prefix]).await;
             Err(CacheError::Database { source })
         }
     }

@@ -3,7 +3,7 @@
 use cached_repo::internals::Claims;
 
 use crate::{
-    index,
+    epoch, index,
     near::{self, Whose},
     world::{
         Case, Faults,
@@ -554,4 +554,75 @@ pub(crate) const DEEP: &[Case] = &[
         2,
         EVICTIONS,
     )),
+];
+
+const fn epoch_case(
+    name: &'static str,
+    writers: &'static [epoch::Job],
+    readers: usize,
+) -> epoch::Case {
+    epoch::Case {
+        name,
+        writers,
+        readers,
+        pauses: 0,
+        evictions: 0,
+        losses: 0,
+        late_commit: false,
+        monotonic: true,
+    }
+}
+
+/// The cases of an epoch.
+pub(crate) const EPOCH_CASES: &[epoch::Case] = &[
+    epoch::Case {
+        monotonic: false,
+        ..epoch_case("epoch: raw update", &[epoch::Job::Raw], 3)
+    },
+    epoch::Case {
+        monotonic: false,
+        evictions: 1,
+        losses: 1,
+        ..epoch_case("epoch: raw update, table lost", &[epoch::Job::Raw], 3)
+    },
+    epoch_case("epoch: transaction", &[epoch::Job::Whole], 3),
+    epoch::Case {
+        pauses: 1,
+        ..epoch_case(
+            "epoch: transaction that stalls or dies",
+            &[epoch::Job::Whole],
+            3,
+        )
+    },
+    epoch::Case {
+        pauses: 1,
+        late_commit: true,
+        monotonic: false,
+        ..epoch_case(
+            "epoch: transaction that commits late",
+            &[epoch::Job::Whole],
+            3,
+        )
+    },
+    epoch::Case {
+        pauses: 1,
+        ..epoch_case(
+            "epoch: two transactions",
+            &[epoch::Job::Whole, epoch::Job::Whole],
+            2,
+        )
+    },
+    epoch_case(
+        "epoch: transaction, update",
+        &[epoch::Job::Whole, epoch::Job::Update],
+        2,
+    ),
+    epoch::Case {
+        monotonic: false,
+        ..epoch_case(
+            "epoch: raw update, update",
+            &[epoch::Job::Raw, epoch::Job::Update],
+            2,
+        )
+    },
 ];

@@ -11,7 +11,7 @@ use std::fmt;
 
 use cached_repo::internals::{
     Claims, Version,
-    state::{Block, Cell, Done, Fill, Filled, Lease, Leased, Loaded, Stored, Want},
+    state::{Block, Cell, Done, Fill, Filled, Lease, Leased, Loaded, Schemas, Stored, Want},
 };
 
 use crate::{
@@ -572,6 +572,7 @@ fn lease(token: cached_repo::internals::Token) -> Lease {
         token,
         lease_ms: LEASE_MS,
         floor: Version::ZERO,
+        schemas: Schemas::default(),
         want: Want::Value,
     }
 }

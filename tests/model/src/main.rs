@@ -7,6 +7,7 @@
 //! ```
 
 mod cases;
+mod epoch;
 mod explore;
 mod index;
 mod mutation;
@@ -18,7 +19,7 @@ use std::{fmt, process::ExitCode, time::Instant};
 use anyhow::{Result, bail};
 
 use crate::{
-    cases::{CASES, DEEP, INDEX_CASES, NEAR_CASES},
+    cases::{CASES, DEEP, EPOCH_CASES, INDEX_CASES, NEAR_CASES},
     explore::{System, Verdict, explore},
     mutation::{Concern, Mutation},
     world::World,
@@ -97,6 +98,10 @@ fn exploring(
             (NEAR_CASES.iter())
                 .map(move |case| explored(case.name, near::World::new(case, mutation))),
         ),
+        Concern::Epoch => Box::new(
+            (EPOCH_CASES.iter())
+                .map(move |case| explored(case.name, epoch::World::new(case, mutation))),
+        ),
     }
 }
 
@@ -104,7 +109,7 @@ fn exploring(
 fn check(deep: bool) -> Result<bool> {
     let (mut all, mut cases, mut total) = (true, 0, 0);
     let mut began = Instant::now();
-    let concerns = [Concern::Row, Concern::Index, Concern::Near];
+    let concerns = [Concern::Row, Concern::Index, Concern::Near, Concern::Epoch];
     let every = concerns.map(|concern| exploring(concern, deep, Mutation::None));
     for Explored { name, states, end } in every.into_iter().flatten() {
         let verdict = match &end {

@@ -40,6 +40,12 @@ pub(crate) enum Mutation {
     SupersededUnannounced,
     OwnWriteUnnoted,
     OwnWriteNotedEarly,
+    EpochNotAwaited,
+    EpochNotBlocked,
+    EpochOfFill,
+    EpochOfPut,
+    EpochEndUnraised,
+    EpochTableReborn,
 }
 
 /// The kind of case that shows a mistake.
@@ -48,11 +54,12 @@ pub(crate) enum Concern {
     Row,
     Index,
     Near,
+    Epoch,
 }
 
 impl Mutation {
     /// All of them, with a description of each.
-    pub(crate) const ALL: [(Self, &'static str); 26] = [
+    pub(crate) const ALL: [(Self, &'static str); 32] = [
         (Self::FillWithoutLease, "fill without checking the lease"),
         (Self::FillBelowFloor, "no floor check in fill"),
         (Self::PutOnEmptyKey, "put allowed on an empty key"),
@@ -139,6 +146,30 @@ impl Mutation {
             Self::OwnWriteNotedEarly,
             "near: a process notes its own writes before the tier is asked",
         ),
+        (
+            Self::EpochNotAwaited,
+            "epoch: who raises it does not wait until all processes know it",
+        ),
+        (
+            Self::EpochNotBlocked,
+            "epoch: it is raised before a COMMIT, and the entity is not blocked",
+        ),
+        (
+            Self::EpochOfFill,
+            "epoch: a load is stored in the epoch of its fill",
+        ),
+        (
+            Self::EpochOfPut,
+            "epoch: a write is stored in the epoch of its put",
+        ),
+        (
+            Self::EpochEndUnraised,
+            "epoch: it is not raised when a block that has lapsed ends",
+        ),
+        (
+            Self::EpochTableReborn,
+            "epoch: a table that was lost comes back with the same base",
+        ),
     ];
 
     /// The kind of case that must show it.
@@ -154,6 +185,12 @@ impl Mutation {
             | Self::SupersededUnannounced
             | Self::OwnWriteUnnoted
             | Self::OwnWriteNotedEarly => Concern::Near,
+            Self::EpochNotAwaited
+            | Self::EpochNotBlocked
+            | Self::EpochOfFill
+            | Self::EpochOfPut
+            | Self::EpochEndUnraised
+            | Self::EpochTableReborn => Concern::Epoch,
             _ => Concern::Row,
         }
     }

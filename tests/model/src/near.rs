@@ -20,7 +20,9 @@ use std::fmt;
 
 use cached_repo::internals::{
     Claims, Version,
-    state::{Block, Cell, Done, Fill, Filled, Lease, Leased, Outcome, Published, Stored, Want},
+    state::{
+        Block, Cell, Done, Fill, Filled, Lease, Leased, Outcome, Published, Schemas, Stored, Want,
+    },
 };
 
 use crate::{
@@ -320,6 +322,7 @@ impl World {
             token: reader_token(at),
             lease_ms: LEASE_MS,
             floor: Version::ZERO,
+            schemas: Schemas::default(),
             want,
         };
         match self.mutation.lease(&mut self.cell, NOW, &request) {

@@ -15,7 +15,10 @@ use std::fmt;
 use bytes::Bytes;
 use cached_repo::internals::{
     Classification, Entry, Kind, Policy, Timestamp, Token, Version, classify,
-    state::{Block, Cell, Done, Fill, Filled, Lease, Leased, Loaded, Outcome, Stored, Value, Want},
+    state::{
+        Block, Cell, Done, Fill, Filled, Lease, Leased, Loaded, Outcome, Schemas, Stored, Value,
+        Want,
+    },
 };
 
 use crate::{explore::System, mutation::Mutation};
@@ -363,6 +366,7 @@ impl World {
             token: reader_token(reader),
             lease_ms: LEASE_MS,
             floor: Version::ZERO,
+            schemas: Schemas::default(),
             want: Want::Value,
         };
         let next = match self.mutation.lease(&mut self.cell, NOW, &request) {
@@ -665,6 +669,7 @@ pub(crate) fn age(cell: &mut Cell, ms: u64) {
 pub(crate) fn serve(entry: &Entry) -> Option<u8> {
     let policy = Policy {
         schema: 0,
+        epoch: 0,
         floor: Version::ZERO,
         serve_stale: false,
         early_refresh: 0.0,

@@ -4,10 +4,14 @@ use std::{collections::HashMap, future::ready};
 
 use super::*;
 use crate::{
+    clock::Clock,
+    near::Generations,
     protocol::{
         KeySpace, Timestamp,
+        epoch::{self, EpochChange, EpochReply, EpochRequest},
         state::{Block, Fill, Filled, Lease, Leased, Published},
     },
+    tasks::Tasks,
     tier::{Fetched, InvalidationListener, Reply, TierError},
 };
 
@@ -25,7 +29,7 @@ struct Scripted {
 }
 
 impl Scripted {
-    async fn answer<T>(&self, key: &str, request: &Done, reply: T) -> Result<T, TierError> {
+    async fn answer<T>(&self, key: &str, floor: Version, reply: T) -> Result<T, TierError> {
         self.waiting.fetch_add(1, Ordering::SeqCst);
         let permit = self.answers.acquire().await;
         self.waiting.fetch_sub(1, Ordering::SeqCst);
@@ -33,9 +37,6 @@ impl Scripted {
         if self.fails.load(Ordering::SeqCst) {
             return Err(TierError::Unavailable);
         }
-        let Outcome::Invalidate { floor } = request.outcome else {
-            panic!("only invalidations are queued");
-        };
         self.told.lock().push((key.to_owned(), floor));
         Ok(reply)
     }
@@ -66,12 +67,23 @@ impl Tier for Scripted {
     }
     fn done<'a>(&'a self, key: &'a Key, request: Done) -> Reply<'a, Published> {
         Box::pin(async move {
-            self.answer(key.as_str(), &request, Published::Invalidated)
+            let Outcome::Invalidate { floor } = request.outcome else {
+                panic!("only invalidations are queued");
+            };
+            self.answer(key.as_str(), floor, Published::Invalidated)
                 .await
         })
     }
-    fn invalidate_all<'a>(&'a self, prefix: &'a str, request: Done) -> Reply<'a, u64> {
-        Box::pin(async move { self.answer(prefix, &request, 1).await })
+    fn epochs<'a>(&'a self, request: EpochRequest) -> Reply<'a, EpochReply> {
+        assert_eq!(request.change, EpochChange::Raise);
+        Box::pin(async move {
+            let prefixes = request.entities.join(" ");
+            let reply = epoch::change(&mut None, Timestamp::default(), &request);
+            self.answer(&prefixes, Version::ZERO, reply).await
+        })
+    }
+    fn is_shared(&self) -> bool {
+        false
     }
     fn announce<'a>(&'a self, _: &'a Key) -> Reply<'a, ()> {
         Box::pin(ready(Err(TierError::Unavailable)))
@@ -113,7 +125,10 @@ fn start(capacity: usize) -> (Arc<Scripted>, InvalidationQueue) {
         ..Config::default()
     };
     let shared = Arc::clone(&tier) as Arc<dyn Tier>;
-    let queue = InvalidationQueue::start(shared, &config, &Handle::current());
+    let tasks = Tasks::on(Handle::current());
+    let generations = Arc::new(Generations::new());
+    let epochs = Epochs::new(&shared, generations, &tasks, Clock::start(), LIMIT);
+    let queue = InvalidationQueue::start(shared, epochs, &config, &Handle::current());
     (tier, queue)
 }
 
@@ -238,7 +253,7 @@ async fn a_later_invalidation_can_be_hurried() {
     assert_eq!(tier.told.lock().len(), 1);
 }
 
-/// The scan may have passed the key that is added while it runs.
+/// What is queued while an epoch is being raised may come after it.
 #[tokio::test]
 async fn an_overflow_during_the_replay_of_its_entity_stays_queued() {
     let (tier, queue) = start(1);

@@ -175,7 +175,8 @@ impl Connection {
             .await
     }
 
-    /// Runs a script: by its name, and by its text where the server does not know it yet.
+    /// Runs a script: by its name, and by its text where the server does not know it yet. Who asked
+    /// counts its error.
     pub(super) async fn eval<T: FromRedisValue>(
         &self,
         script: &Script,
@@ -190,7 +191,7 @@ impl Connection {
         };
         let by_name = command("EVALSHA", &script.sha);
         let deadline = Instant::now() + self.timeout;
-        self.run(|mut connection| async move {
+        self.attempt(|mut connection| async move {
             match by_name.query_async(&mut connection).await {
                 Err(error) if is_unknown_script(&error) => {
                     connection.set_response_timeout(deadline - Instant::now());

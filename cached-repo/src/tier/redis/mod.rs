@@ -18,7 +18,7 @@ use deadpool_redis::{
     Pool,
     redis::{self, FromRedisValue, ParsingError},
 };
-use futures_util::{StreamExt, TryStreamExt, future::try_join_all, stream};
+use futures_util::{StreamExt, TryStreamExt, stream};
 
 use self::{
     coalesce::{Coalescer, KEYS_PER_MGET},
@@ -26,13 +26,15 @@ use self::{
     owner::Owner,
     scripts::{SCRIPTS, Script},
     subscription::Subscription,
-    wire::{Announced, Answer, Arguments, Raw},
+    wire::{Announced, Answer, Arguments, EpochAnswer, Raw},
 };
 use super::{Fetched, InvalidationListener, Reply, Tier, TierError};
 use crate::{
     clock::Clock,
     protocol::{
-        Entry, Key, Timestamp, key,
+        Entry, Key, Timestamp,
+        epoch::{EpochChange, EpochReply, EpochRequest},
+        key,
         state::{Block, Done, Fill, Filled, Lease, Leased, Loaded, Outcome, Published},
     },
     telemetry::TierStats,
@@ -40,13 +42,13 @@ use crate::{
 
 /// Commands that ask for many keys of one caller at a time; each has a time-out of its own.
 const MGETS_AT_A_TIME: usize = 4;
-/// Keys that one step of [`RedisTier::invalidate_all`] looks at.
-const SCAN_COUNT: usize = 500;
 
 /// The tier that processes share.
 pub(crate) struct RedisTier {
     conn: Arc<Connection>,
     reads: Arc<Coalescer>,
+    /// The key of the epochs.
+    epochs: String,
     subscription: Subscription,
 }
 
@@ -80,6 +82,7 @@ impl RedisTier {
         let conn = Connection::open(pool, channel, owner, timeout, clock, stats).await;
         Self {
             reads: Coalescer::over(Arc::clone(&conn), settings.queue),
+            epochs: key::epochs(namespace),
             subscription: Subscription::new(settings.subscriber),
             conn,
         }
@@ -92,18 +95,10 @@ impl RedisTier {
         key: &str,
         request: &(impl Arguments + Sync),
     ) -> Result<Answer, TierError> {
-        let answer: Answer = self.conn.eval(script, key, request).await?;
+        let answer = self.conn.eval(script, key, request).await;
+        let answer: Answer = answer.inspect_err(|error| self.conn.count(error, 1))?;
         self.conn.observe(answer.now());
         Ok(answer)
-    }
-
-    async fn done(&self, key: &str, request: &Done, channel: &str) -> Result<Published, TierError> {
-        let script = match request.outcome {
-            Outcome::Put { .. } => &SCRIPTS.put,
-            Outcome::Invalidate { .. } | Outcome::RolledBack => &SCRIPTS.done,
-        };
-        let request = Announced { request, channel };
-        self.eval(script, key, &request).await?.published()
     }
 
     async fn mget(&self, keys: &[Key]) -> Result<Vec<Fetched>, TierError> {
@@ -122,12 +117,6 @@ impl RedisTier {
         } else {
             self.conn.channel()
         }
-    }
-
-    async fn tell(&self, message: &str) -> Result<(), TierError> {
-        let mut publish = redis::cmd("PUBLISH");
-        publish.arg(self.conn.channel()).arg(message);
-        self.conn.query(&publish).await
     }
 }
 
@@ -188,32 +177,39 @@ impl Tier for RedisTier {
 
     fn done<'a>(&'a self, key: &'a Key, request: Done) -> Reply<'a, Published> {
         Box::pin(async move {
-            self.done(key.as_str(), &request, self.channel_of(key))
-                .await
+            let script = match request.outcome {
+                Outcome::Put { .. } => &SCRIPTS.put,
+                Outcome::Invalidate { .. } | Outcome::RolledBack => &SCRIPTS.done,
+            };
+            let request = Announced {
+                request: &request,
+                channel: self.channel_of(key),
+            };
+            self.eval(script, key.as_str(), &request).await?.published()
         })
     }
 
-    fn invalidate_all<'a>(&'a self, prefix: &'a str, request: Done) -> Reply<'a, u64> {
-        // A key that exists throughout a full SCAN is returned by it; that is all this relies on.
+    fn epochs<'a>(&'a self, request: EpochRequest) -> Reply<'a, EpochReply> {
         Box::pin(async move {
-            let mut invalidated = 0;
-            let mut cursor = 0u64;
-            loop {
-                let mut scan = redis::cmd("SCAN");
-                // The prefix is percent-encoded, so it holds no pattern characters.
-                scan.arg(cursor).arg("MATCH").arg(format!("{prefix}*"));
-                scan.arg("COUNT").arg(SCAN_COUNT);
-                let (next, keys): (u64, Vec<String>) = self.conn.query(&scan).await?;
-                // Each by itself is not announced; all of them are, in the end.
-                try_join_all(keys.iter().map(|key| self.done(key, &request, ""))).await?;
-                invalidated += keys.len() as u64;
-                if next == 0 {
-                    self.tell(subscription::ALL).await?;
-                    return Ok(invalidated);
+            let conn = &self.conn;
+            let announced = Announced {
+                request: &request,
+                channel: conn.channel(),
+            };
+            let answer = conn.eval(&SCRIPTS.epoch, &self.epochs, &announced).await;
+            let EpochAnswer(reply) = answer.inspect_err(|error| {
+                // Reading is not what a caller asked for.
+                if request.change != EpochChange::Read {
+                    conn.count(error, 1);
                 }
-                cursor = next;
-            }
+            })?;
+            conn.observe(reply.now);
+            Ok(reply)
         })
+    }
+
+    fn is_shared(&self) -> bool {
+        true
     }
 
     fn announce<'a>(&'a self, key: &'a Key) -> Reply<'a, ()> {
@@ -221,7 +217,9 @@ impl Tier for RedisTier {
             if key.is_index() {
                 return Ok(());
             }
-            self.tell(key.as_str()).await
+            let mut publish = redis::cmd("PUBLISH");
+            publish.arg(self.conn.channel()).arg(key.as_str());
+            self.conn.query(&publish).await
         })
     }
 

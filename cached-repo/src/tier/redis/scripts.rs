@@ -57,6 +57,12 @@ pub const PUT: Source = Source {
     when_full: WhenFull::Refuse,
 };
 
+/// Reads or changes epochs.
+pub const EPOCH: Source = Source {
+    own: include_str!("scripts/epoch.lua"),
+    when_full: WhenFull::Allow,
+};
+
 impl Source {
     /// The whole script.
     #[must_use]
@@ -96,10 +102,11 @@ pub(super) struct Scripts {
     pub(super) block: Script,
     pub(super) done: Script,
     pub(super) put: Script,
+    pub(super) epoch: Script,
 }
 
 impl Scripts {
-    pub(super) fn all(&self) -> [&Script; 6] {
+    pub(super) fn all(&self) -> [&Script; 7] {
         [
             &self.lease,
             &self.fill,
@@ -107,6 +114,7 @@ impl Scripts {
             &self.block,
             &self.done,
             &self.put,
+            &self.epoch,
         ]
     }
 }
@@ -118,4 +126,5 @@ pub(super) static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| Scripts {
     block: Script::new(BLOCK),
     done: Script::new(DONE),
     put: Script::new(PUT),
+    epoch: Script::new(EPOCH),
 });

@@ -25,7 +25,7 @@ use futures_util::StreamExt;
 use tokio::{runtime::Handle, time::Instant};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::connection::Connection;
+use super::{connection::Connection, wire::ALL};
 use crate::{
     backoff::Backoff,
     clock::Moment,
@@ -33,8 +33,6 @@ use crate::{
     tier::{Invalidated, InvalidationListener},
 };
 
-/// The message that any row may have changed; no key has this text.
-pub(super) const ALL: &str = "*";
 /// How often a heartbeat is sent.
 const HEARTBEAT: Duration = Duration::from_millis(500);
 /// The time-outs of an operation that a heartbeat has to come back.

@@ -2,12 +2,15 @@
 //!
 //! Says nothing about connections; the differential test speaks through it too.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
 use deadpool_redis::redis::{Cmd, FromRedisValue, ParsingError, Value as Reply};
 
 use crate::{
     protocol::{
-        Entry, Timestamp, Version,
+        Entry, Slot, Timestamp, Token, Version,
+        epoch::{EntityEpoch, EpochChange, EpochReply, EpochRequest, Epochs},
         state::{
             Block, Done, Fill, Filled, Lease, Leased, Loaded, Outcome, Published, Value, Want,
         },
@@ -30,7 +33,9 @@ impl Arguments for Lease {
         cmd.arg(self.token.as_bytes())
             .arg(self.lease_ms)
             .arg(&version(self.floor))
-            .arg(want);
+            .arg(want)
+            .arg(format!("{:08x}", self.schemas.value))
+            .arg(format!("{:08x}", self.schemas.absence));
     }
 }
 
@@ -94,6 +99,87 @@ impl Arguments for Announced<'_, Done> {
             push_value(cmd, value);
         }
     }
+}
+
+/// How long a table of epochs lasts after the last half of this time in which nobody asked for it.
+const EPOCHS_LAST_MS: u64 = 30 * 24 * 60 * 60 * 1000;
+
+/// The message that any row may have changed; no key has this text.
+pub const ALL: &str = "*";
+
+impl Arguments for Announced<'_, EpochRequest> {
+    fn push(&self, cmd: &mut Cmd) {
+        let request = self.request;
+        let none = Token::SHARED;
+        let (change, token, block_ms) = match &request.change {
+            EpochChange::Read => ("read", &none, 0),
+            EpochChange::Raise => ("raise", &none, 0),
+            EpochChange::Block { token, block_ms } => ("block", token, *block_ms),
+            EpochChange::End { token } => ("end", token, 0),
+            EpochChange::Release { token } => ("release", token, 0),
+        };
+        cmd.arg(format!("{:08x}", request.base))
+            .arg(change)
+            .arg(token.as_bytes())
+            .arg(block_ms)
+            .arg(EPOCHS_LAST_MS)
+            .arg(self.channel)
+            .arg(ALL);
+        for entity in &request.entities {
+            cmd.arg(&**entity);
+        }
+    }
+}
+
+/// What the script of epochs replies.
+#[derive(Debug)]
+pub struct EpochAnswer(pub EpochReply);
+
+impl FromRedisValue for EpochAnswer {
+    fn from_redis_value(reply: Reply) -> Result<Self, ParsingError> {
+        let (now, raised, fields): (u64, u8, HashMap<String, String>) =
+            FromRedisValue::from_redis_value(reply)?;
+        let mut epochs = Epochs::default();
+        for (name, text) in fields {
+            match name.as_str() {
+                "#base" => epochs.base = hex(&text)?,
+                _ => {
+                    epochs.entities.insert(name.into(), entity_epoch(&text)?);
+                }
+            }
+        }
+        Ok(Self(EpochReply {
+            now: Timestamp::from_millis(now),
+            raised: raised > 0,
+            epochs,
+        }))
+    }
+}
+
+const NO_EPOCH: &str = "a table of epochs was expected";
+
+fn hex(digits: &str) -> Result<u32, ParsingError> {
+    u32::from_str_radix(digits, 16).map_err(|_| NO_EPOCH.into())
+}
+
+fn entity_epoch(text: &str) -> Result<EntityEpoch, ParsingError> {
+    let (raised, mut rest) = text.split_at_checked(8).ok_or(NO_EPOCH)?;
+    let raised = hex(raised)?;
+    let mut blocks = Vec::new();
+    while !rest.is_empty() {
+        let (token, after) = rest
+            .as_bytes()
+            .split_first_chunk::<{ Token::LEN }>()
+            .ok_or(NO_EPOCH)?;
+        let after = std::str::from_utf8(after).map_err(|_| NO_EPOCH)?;
+        let (until, after) = after.split_at_checked(13).ok_or(NO_EPOCH)?;
+        blocks.push(Slot {
+            token: Token::from_bytes(*token),
+            until: Timestamp::from_millis(until.parse().map_err(|_| NO_EPOCH)?),
+        });
+        rest = after;
+    }
+    Ok(EntityEpoch { raised, blocks })
 }
 
 fn version(version: Version) -> [u8; 19] {
