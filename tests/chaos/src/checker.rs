@@ -9,9 +9,12 @@
 //!    transaction.
 //! 2. *Nothing older than what is known is read*: state `n` is known once a write of it has been
 //!    acknowledged, or a read of it (in any process) has returned. A read that begins later returns
-//!    `n` or newer. This is "no read older than an acknowledged write", "reads never go backwards"
+//!    `n` or newer. (On MariaDB a read in a transaction begins with the transaction: it shows a
+//!    snapshot.) This is "no read older than an acknowledged write", "reads never go backwards"
 //!    and "no deleted row comes back" in one; a violation is reported under the first of these
 //!    names that fits.
+//!    What the database deletes or changes with another row, by a foreign key, counts as a write of
+//!    whoever deleted that row, and is known and exposed as that is.
 //!    A lookup returns rows that match, which is rule 2 for each of them. For a row that it does
 //!    not return, there is a state that does not match at some moment between the newest state
 //!    known when it began and its end.
@@ -34,7 +37,12 @@
 //!   operation (or it was killed in it);
 //! - *forgotten*: the cache lost the key between the block and the commit;
 //! - *late*: it was committed after its block may have lapsed;
-//! - *bypassing*: it went past the library, and was invalidated afterwards.
+//! - *bypassing*: it went past the library, and was invalidated afterwards, by its key or with its
+//!   whole entity;
+//! - *wholesale*: the same in a transaction, with `invalidate_all` (hole 9; see
+//!   [`INVALIDATE_ALL_PROTECTS_TRANSACTIONS`](crate::settings::INVALIDATE_ALL_PROTECTS_TRANSACTIONS));
+//! - *keyless*: the database made the key of an inserted row, in one statement of a process that
+//!   proceeds without the cache (hole 7).
 //!
 //! The exposure of such a write begins with its operation. It ends when the cache has received the
 //! invalidation: with the acknowledgement, or, if an invalidation was queued then, when the queue
@@ -195,6 +203,8 @@ pub(crate) struct Findings {
     pub(crate) exposed: BTreeMap<Cause, u64>,
     /// Committed states.
     pub(crate) states: u64,
+    /// Changes that the database made with the deletion of another row.
+    pub(crate) cascaded: u64,
     /// Checked writes that were based on an earlier life of their row, which had the same version.
     pub(crate) reincarnations: u64,
     pub(crate) violations: Vec<Violation>,
@@ -307,7 +317,15 @@ fn equal(read: &Read, row: Option<&Seen>, findings: &mut Findings) {
 fn shown(seen: Option<&Seen>) -> String {
     match seen {
         None => "absent".into(),
-        Some(Seen { version: 0, value }) => value.clone(),
-        Some(Seen { version, value }) => format!("{value} (version {version})"),
+        Some(seen) => {
+            let mut shown = seen.value.clone();
+            if let Some(parent) = seen.parent {
+                shown += &format!(" of {parent}");
+            }
+            if seen.version > 0 {
+                shown += &format!(" (version {})", seen.version);
+            }
+            shown
+        }
     }
 }

@@ -17,7 +17,6 @@ use serde::{Deserialize, Serialize};
 use crate::{
     clock::Moment,
     entities::{Key, Seen, Sought, Subject},
-    settings::ROWS,
 };
 
 /// A life of a worker process.
@@ -92,7 +91,11 @@ pub(crate) enum Record {
         change: Change,
         /// The state that it expects the row to have, if it checks.
         base: Option<Seen>,
+        /// The cache is told by an `invalidate_all` in the transaction.
+        wholesale: bool,
     },
+    /// The database has made the key of an attempt's row.
+    Keyed { op: OpId, attempt: usize, id: i64 },
     /// The base of an attempt (by its place in the operation) became known.
     Learn {
         op: OpId,
@@ -181,6 +184,8 @@ pub(crate) enum Invalidated {
     After,
     /// Only after its commit, and not at all if the cache fails: the same, and then `refresh`.
     Perhaps,
+    /// Only after its commit, because the database makes the key: hole 7 of ARCHITECTURE.md.
+    Keyless,
 }
 
 /// What the caller of an operation learnt.
@@ -216,15 +221,20 @@ impl Log {
 
 impl Log {
     /// Records what a lookup returned: a read of each row that was found, and what it says of every
-    /// other row.
+    /// other one of these.
     pub(crate) fn looked_up<M: Subject>(
         &self,
         verb: &str,
         sought: Sought,
         (from, to): (Moment, Moment),
         found: Vec<(Seen, i64)>,
+        ids: impl IntoIterator<Item = i64>,
     ) {
-        for id in 1..=ROWS {
+        let mut ids: Vec<i64> = ids.into_iter().collect();
+        ids.extend(found.iter().map(|(_, id)| *id));
+        ids.sort_unstable();
+        ids.dedup();
+        for id in ids {
             let saw = found.iter().find(|(_, row)| *row == id);
             let read = Read {
                 verb: verb.into(),
@@ -286,6 +296,7 @@ mod tests {
         let seen = Seen {
             version: 3,
             value: "w1.1-20".into(),
+            parent: None,
         };
         vec![
             Record::Begin {
@@ -301,6 +312,7 @@ mod tests {
                 key,
                 change: Change::Put("w1.1-21".into()),
                 base: Some(seen.clone()),
+                wholesale: false,
             },
             Record::Read(Read {
                 verb: "find".into(),

@@ -1,10 +1,11 @@
-//! `cargo xtask chaos --seed N --seconds S`: processes, real servers, and faults between them.
+//! `cargo xtask chaos --seed N --seconds S [--database postgres|mariadb]`: processes, real servers, and
+//! faults between them.
 //!
 //! ```text
 //!   this process ── faults, by the seed ──▶ proxies, processes, cache
 //!        │ starts                              │
 //!        ▼                                     ▼
-//!   4 workers × 6 tasks ── proxies each ── Redis, PostgreSQL (with an audit of every commit)
+//!   4 workers × 6 tasks ── proxies each ── Redis, PostgreSQL or MariaDB (with an audit of every commit)
 //!        │ write down what they do and see
 //!        ▼
 //!   histories + audit ── checker ── violations, staleness
@@ -37,6 +38,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::{
     checker::{Evidence, Findings, Testimony},
     clock::{Moment, WallClock},
+    database::Engine,
     schedule::Schedule,
     settings::{BOUND, CLOCK_SLACK, NEAR_BOUND, ROUND},
     stage::{Servers, Stage},
@@ -44,7 +46,7 @@ use crate::{
 };
 
 const USAGE: &str = "usage: cargo xtask chaos --seed N --seconds S \
-                     [--without-blocks | --without-leases]";
+                     [--database postgres | mariadb] [--without-blocks | --without-leases]";
 
 /// How long the verifier may take.
 const VERIFY_LIMIT: Duration = Duration::from_secs(10);
@@ -70,6 +72,7 @@ fn main() -> Result<ExitCode> {
 struct Plan {
     seed: u64,
     time: Duration,
+    engine: Engine,
     sabotage: Sabotage,
 }
 
@@ -78,19 +81,26 @@ impl Plan {
         let mut plan = Self {
             seed: 1,
             time: Duration::from_secs(10),
+            engine: Engine::Postgres,
             sabotage: Sabotage::None,
         };
         let mut words = arguments.iter();
         while let Some(word) = words.next() {
-            let mut number = || -> Result<u64> {
-                let number = words.next().context(USAGE)?;
-                number
-                    .parse()
-                    .with_context(|| format!("{word}: `{number}` is no number"))
+            let mut value = || words.next().copied().context(USAGE);
+            let number = |text: &str| -> Result<u64> {
+                text.parse()
+                    .with_context(|| format!("{word}: `{text}` is no number"))
             };
             match *word {
-                "--seed" => plan.seed = number()?,
-                "--seconds" => plan.time = Duration::from_secs(number()?),
+                "--seed" => plan.seed = number(value()?)?,
+                "--seconds" => plan.time = Duration::from_secs(number(value()?)?),
+                "--database" => {
+                    plan.engine = match value()? {
+                        "postgres" => Engine::Postgres,
+                        "mariadb" => Engine::MariaDb,
+                        _ => bail!(USAGE),
+                    }
+                }
                 "--without-blocks" => plan.sabotage = Sabotage::WithoutBlocks,
                 "--without-leases" => plan.sabotage = Sabotage::WithoutLeases,
                 _ => bail!(USAGE),
@@ -112,12 +122,15 @@ struct Totals {
 
 fn run(plan: &Plan) -> Result<ExitCode> {
     let digest = Schedule::digest(plan.seed, plan.time);
-    println!("chaos: seed {}, schedule {digest:016x}", plan.seed);
+    println!(
+        "chaos: seed {}, schedule {digest:016x}, {:?}",
+        plan.seed, plan.engine
+    );
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("starting a runtime")?;
-    let mut servers = Servers::start()?;
+    let mut servers = Servers::start(plan.engine)?;
     let mut schedule = Schedule::new(plan.seed).peekable();
     let mut totals = Totals::default();
     let mut offset = Duration::ZERO;
@@ -155,7 +168,8 @@ fn round(
     let name = format!("chaos_{}", totals.rounds);
     let directory = tempfile::tempdir().context("creating a directory for the histories")?;
     let wall = WallClock::observe()?;
-    let conn = runtime.block_on(database::create(&servers.database_url(), &name))?;
+    let (engine, port) = (plan.engine, servers.database_port());
+    let conn = runtime.block_on(database::create(engine, port, &name))?;
 
     let began = Moment::now();
     let until = began.plus(length);
@@ -169,7 +183,7 @@ fn round(
     )?;
     stage.play(schedule, began, offset)?;
     stage.close()?;
-    runtime.block_on(database::until_quiet(&conn, QUIET_LIMIT))?;
+    runtime.block_on(database::until_quiet(engine, &conn, QUIET_LIMIT))?;
     thread::sleep(BOUND);
     stage.verify(VERIFY_LIMIT)?;
 
@@ -180,7 +194,7 @@ fn round(
     );
     let mut evidence = Evidence {
         logs: testimonies(&stage, directory.path())?,
-        audit: runtime.block_on(database::audit(&conn, wall))?,
+        audit: runtime.block_on(database::audit(engine, &conn, wall))?,
         losses: std::mem::take(&mut stage.losses),
         rows: runtime.block_on(database::rows(&conn))?,
         hung: std::mem::take(&mut stage.hung),
@@ -237,6 +251,7 @@ impl Totals {
         sum.stale_max = sum.stale_max.max(found.stale_max);
         sum.near.add(&found.near);
         sum.states += found.states;
+        sum.cascaded += found.cascaded;
         sum.reincarnations += found.reincarnations;
         for (cause, count) in found.exposed {
             *sum.exposed.entry(cause).or_default() += count;
@@ -258,8 +273,14 @@ fn summarize(totals: &Totals) {
         .map(|(name, count)| format!("{name} {count}"));
     println!("faults: {}", list(by_kind.collect()));
     println!(
-        "writes: {} acknowledged, {} failed, {} unknown; {} states committed, {} on a row's earlier life",
-        found.acknowledged, found.failed, found.unknown, found.states, found.reincarnations
+        "writes: {} acknowledged, {} failed, {} unknown; {} states committed, {} with the deletion of \
+         another row, {} on a row's earlier life",
+        found.acknowledged,
+        found.failed,
+        found.unknown,
+        found.states,
+        found.cascaded,
+        found.reincarnations
     );
     let exposed = found
         .exposed
@@ -306,9 +327,13 @@ mod tests {
         let plan = Plan::parse(&["--seed", "7", "--seconds", "60", "--without-blocks"]).unwrap();
         assert_eq!((plan.seed, plan.time.as_secs()), (7, 60));
         assert_eq!(plan.sabotage, Sabotage::WithoutBlocks);
+        assert_eq!(plan.engine, Engine::Postgres);
+        let plan = Plan::parse(&["--database", "mariadb"]).unwrap();
+        assert_eq!(plan.engine, Engine::MariaDb);
         for wrong in [
             &["--seed"][..],
             &["--seed", "x"],
+            &["--database", "oracle"],
             &["--secs", "1"],
             &["--seconds", "0"],
         ] {

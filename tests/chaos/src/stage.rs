@@ -11,13 +11,13 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use cached_repo_harness::{Guarded, Postgres, Proxy, Redis, Stop, Strike, Trigger};
+use cached_repo_harness::{Guarded, MariaDb, Postgres, Proxy, Redis, Stop, Strike, Trigger};
 use deadpool_redis::redis::{self, ConnectionLike};
 
 use crate::{
     Plan,
     clock::Moment,
-    database::SERVER_SETTINGS,
+    database::Engine,
     entities::Key,
     history::Process,
     schedule::{Blow, Fault, Schedule, Server, Victim, Wire},
@@ -33,32 +33,67 @@ const POLL: Duration = Duration::from_millis(5);
 
 /// The servers of a whole run.
 pub(crate) struct Servers {
-    pub(crate) postgres: Postgres,
+    engine: Engine,
+    database: DatabaseServer,
     redis: Redis,
 }
 
+enum DatabaseServer {
+    Postgres(Postgres),
+    MariaDb(MariaDb),
+}
+
+impl DatabaseServer {
+    fn start(engine: Engine) -> Result<Self> {
+        let settings = engine.server_settings();
+        Ok(match engine {
+            Engine::Postgres => {
+                let mut builder = Postgres::builder();
+                for (name, value) in settings.iter().filter_map(|it| it.split_once('=')) {
+                    builder = builder.setting(name, value);
+                }
+                Self::Postgres(builder.start()?)
+            }
+            Engine::MariaDb => {
+                let builder = settings
+                    .into_iter()
+                    .fold(MariaDb::builder(), |builder, it| builder.argument(it));
+                Self::MariaDb(builder.start()?)
+            }
+        })
+    }
+
+    fn port(&self) -> u16 {
+        match self {
+            Self::Postgres(server) => server.port(),
+            Self::MariaDb(server) => server.port(),
+        }
+    }
+}
+
 impl Servers {
-    pub(crate) fn start() -> Result<Self> {
-        let postgres = thread::spawn(|| {
-            let settings = SERVER_SETTINGS.iter();
-            settings
-                .fold(Postgres::builder(), |builder, (name, value)| {
-                    builder.setting(name, value)
-                })
-                .start()
-        });
+    pub(crate) fn start(engine: Engine) -> Result<Self> {
+        let database = thread::spawn(move || DatabaseServer::start(engine));
         let redis = Redis::builder()
             .arg("maxmemory-policy", "allkeys-lru")
             .start()?;
-        let postgres = postgres
+        let database = database
             .join()
-            .map_err(|_| anyhow::anyhow!("starting PostgreSQL panicked"))??;
-        Ok(Self { postgres, redis })
+            .map_err(|_| anyhow::anyhow!("starting the database panicked"))??;
+        Ok(Self {
+            engine,
+            database,
+            redis,
+        })
     }
 
-    /// The database server's URL, without a database.
-    pub(crate) fn database_url(&self) -> String {
-        server_url(self.postgres.port())
+    pub(crate) fn database_port(&self) -> u16 {
+        self.database.port()
+    }
+
+    /// A database's URL for workers that reach its server at this port.
+    fn database_url(&self, port: u16, name: &str) -> String {
+        format!("{}/{name}", self.engine.url(port))
     }
 
     pub(crate) fn redis_url(&self) -> String {
@@ -77,10 +112,6 @@ impl Servers {
             .with_context(|| format!("{} on the cache", words[0]))?;
         Ok(())
     }
-}
-
-pub(crate) fn server_url(port: u16) -> String {
-    format!("postgres://postgres@127.0.0.1:{port}")
 }
 
 /// A time at which the cache may have lost something it had acknowledged.
@@ -152,7 +183,7 @@ impl<'a> Stage<'a> {
                     guarded: Guarded::new("chaos")?,
                     subscription: Proxy::start(cache.port())?,
                     cache,
-                    database: Proxy::start(servers.postgres.port())?,
+                    database: Proxy::start(servers.database.port())?,
                     lives: 0,
                 })
             })
@@ -257,7 +288,10 @@ impl<'a> Stage<'a> {
             namespace: self.namespace.clone(),
             redis: self.servers.redis_url(),
             subscription: self.servers.redis_url(),
-            database: format!("{}/{}", self.servers.database_url(), self.database),
+            engine: self.plan.engine,
+            database: self
+                .servers
+                .database_url(self.servers.database.port(), &self.database),
             log: Process::VERIFIER.log_file(&self.directory),
             seed: self.plan.seed,
             until,
@@ -301,7 +335,10 @@ impl<'a> Stage<'a> {
             namespace: self.namespace.clone(),
             redis: format!("redis://127.0.0.1:{}", seat.cache.port()),
             subscription: format!("redis://127.0.0.1:{}", seat.subscription.port()),
-            database: format!("{}/{}", server_url(seat.database.port()), self.database),
+            engine: self.plan.engine,
+            database: self
+                .servers
+                .database_url(seat.database.port(), &self.database),
             log: process.log_file(&self.directory),
             seed: self.plan.seed
                 ^ (u64::from(self.round) << 48)

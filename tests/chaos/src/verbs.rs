@@ -5,18 +5,22 @@
 //! statements, `begin`, a `Try` before each of them, and `end`. A read that returns several rows
 //! writes one `Read` for each. The checker needs to know nothing of it.
 
+mod raw;
 mod transaction;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
 use cached_repo::{Cached, LookedUp, ReadError, ReadOptions, Repository, Source, WriteError};
-use sea_orm::{ConnectionTrait, DbErr, EntityTrait, ModelTrait, RuntimeErr};
+use sea_orm::{EntityTrait, ModelTrait};
 
 use crate::{
     clock::Moment,
-    entities::{Key, Seen, Sought, Subject, TEAMS, Table, on_table, skip_near, team_of},
+    database,
+    entities::{
+        Key, PARENTS, Seen, Sought, Subject, TEAMS, Table, UNKNOWN_ID, on_table, skip_near,
+    },
     history::{Change, Invalidated, Near, OpId, Outcome, Read, Record},
-    settings::{Policy, ROWS, STALE_TTL},
+    settings::{Policy, STALE_TTL},
     worker::Worker,
 };
 
@@ -36,20 +40,24 @@ enum Verb {
     Refresh,
     Aside,
     FindTeam,
+    FindParent,
     FindValue,
     Save,
     Update,
     UpdateWith,
     Insert,
+    InsertParent,
     Delete,
     DeleteById,
+    DeleteParent,
     RawThenInvalidate,
     RawThenRefresh,
+    RawThenInvalidateAll,
     Transaction,
 }
 
 /// Each verb and how often it is chosen.
-const VERBS: [(u32, Verb); 17] = [
+const VERBS: [(u32, Verb); 21] = [
     (60, Verb::Find),
     (25, Verb::FindNear),
     (8, Verb::FindStale),
@@ -57,16 +65,30 @@ const VERBS: [(u32, Verb); 17] = [
     (3, Verb::Refresh),
     (10, Verb::Aside),
     (10, Verb::FindTeam),
+    (12, Verb::FindParent),
     (15, Verb::FindValue),
     (10, Verb::Save),
     (4, Verb::Update),
     (8, Verb::UpdateWith),
     (7, Verb::Insert),
+    (5, Verb::InsertParent),
     (2, Verb::Delete),
     (3, Verb::DeleteById),
+    (3, Verb::DeleteParent),
     (2, Verb::RawThenInvalidate),
     (1, Verb::RawThenRefresh),
+    (1, Verb::RawThenInvalidateAll),
     (10, Verb::Transaction),
+];
+
+/// Each table and how often one of its rows is chosen.
+const TABLES: [(u32, Table); 6] = [
+    (6, Table::Account),
+    (6, Table::Note),
+    (3, Table::Owner),
+    (6, Table::Post),
+    (5, Table::Remark),
+    (4, Table::Ticket),
 ];
 
 /// A task of a worker.
@@ -88,12 +110,17 @@ impl Actor {
 
     /// Does one thing, and pauses.
     pub(crate) async fn act(&mut self) {
-        let verb = self.choose();
-        let key = self.key();
+        let verb = self.choose(&VERBS);
+        let key = match verb {
+            Verb::InsertParent | Verb::DeleteParent => self.parent(),
+            _ => self.key(),
+        };
         // Of a write that nobody waits for, only a process that refuses to write without the cache
         // knows that it was protected.
-        let gives_up =
-            self.worker.policy == Policy::Refuse && self.random.u32(..).is_multiple_of(DROPPED_OF);
+        // And SQLx leaves a connection in a transaction whose BEGIN is given up (issue 4393).
+        let gives_up = self.worker.policy == Policy::Refuse
+            && verb != Verb::RawThenInvalidateAll
+            && self.random.u32(..).is_multiple_of(DROPPED_OF);
         if gives_up {
             self.give_up(verb, key).await;
         } else {
@@ -113,22 +140,39 @@ impl Actor {
         }
     }
 
-    fn choose(&mut self) -> Verb {
-        let total: u32 = VERBS.iter().map(|(weight, _)| weight).sum();
+    /// One of several, by their weights.
+    fn choose<T: Copy>(&mut self, among: &[(u32, T)]) -> T {
+        let total: u32 = among.iter().map(|(weight, _)| weight).sum();
         let mut lot = self.random.u32(..total);
-        for (weight, verb) in VERBS {
-            if lot < weight {
-                return verb;
+        let mut chosen = among[0].1;
+        for (weight, it) in among {
+            chosen = *it;
+            if lot < *weight {
+                break;
             }
             lot -= weight;
         }
-        Verb::Find
+        chosen
     }
 
-    /// One of the keys, the lower ones more often.
+    /// One of the keys: the lower ones more often, or, if the database makes them, any new one.
     fn key(&mut self) -> Key {
-        let table = Table::ALL[self.random.usize(..Table::ALL.len())];
-        let id = self.random.i64(1..=ROWS).min(self.random.i64(1..=ROWS));
+        let table = self.choose(&TABLES);
+        let ids = self.worker.ids(table);
+        let mut id = self.random.i64(ids.clone());
+        if !table.has_generated_keys() {
+            id = id.min(self.random.i64(ids));
+        }
+        Key { table, id }
+    }
+
+    /// One of the rows that others refer to.
+    fn parent(&mut self) -> Key {
+        let table = match self.random.bool() {
+            true => Table::Owner,
+            false => Table::Post,
+        };
+        let id = self.random.i64(1..=PARENTS);
         Key { table, id }
     }
 
@@ -147,7 +191,7 @@ impl Actor {
                 // All of them: a reader that returns often sees a row that stays near although it
                 // should not.
                 let ids = if M::TABLE.is_near() {
-                    1..=ROWS
+                    self.worker.ids(M::TABLE)
                 } else {
                     id..=id
                 };
@@ -168,7 +212,7 @@ impl Actor {
             Verb::Refresh => drop(self.read("refresh", id, repository.refresh(id)).await),
             Verb::Aside => self.look_aside(&repository, id).await,
             Verb::FindTeam => {
-                let team = self.random.i64(..TEAMS);
+                let team = self.random.i64(0..TEAMS);
                 let db = self.worker.db.clone();
                 self.lookup(
                     "find by team",
@@ -176,6 +220,16 @@ impl Actor {
                     M::find_by_team(&db, team),
                 )
                 .await;
+            }
+            Verb::FindParent => {
+                let parent = self.random.i64(0..=PARENTS);
+                let parent = Some(parent).filter(|parent| *parent > 0);
+                let db = self.worker.db.clone();
+                if M::TABLE.parent().is_some() {
+                    let find = M::find_by_parent(&db, parent);
+                    self.lookup("find by parent", Sought::Parent(parent), find)
+                        .await;
+                }
             }
             Verb::FindValue => {
                 // A value that the row has, or had a moment ago.
@@ -207,7 +261,7 @@ impl Actor {
             }
             // The row that the change is based on may be near, and older.
             Verb::UpdateWith => self.update_with(&nearest, id).await,
-            Verb::Insert => self.insert(&repository, id).await,
+            Verb::Insert | Verb::InsertParent => self.insert(&repository, id).await,
             Verb::Delete => {
                 if let Some(Some(row)) = self.find::<M>("find to delete", id).await {
                     let base = row.seen();
@@ -216,9 +270,10 @@ impl Actor {
                         .await;
                 }
             }
-            Verb::DeleteById => self.delete_by_id(&repository, id).await,
+            Verb::DeleteById | Verb::DeleteParent => self.delete_by_id(&repository, id).await,
             Verb::RawThenInvalidate => self.raw(&repository, id, Invalidated::After).await,
             Verb::RawThenRefresh => self.raw(&repository, id, Invalidated::Perhaps).await,
+            Verb::RawThenInvalidateAll => self.raw_all(&repository).await,
             Verb::Transaction => {}
         }
     }
@@ -246,7 +301,19 @@ impl Actor {
         near_allowed: bool,
         find: impl Future<Output = Result<Option<Cached<M>>, ReadError>>,
     ) -> Option<Option<M>> {
-        let from = Moment::now();
+        self.read_since(verb, id, None, near_allowed, find).await
+    }
+
+    /// The same; it shows the state at `from` or a later one, by default that at its begin.
+    async fn read_since<M: Subject>(
+        &self,
+        verb: &str,
+        id: i64,
+        from: Option<Moment>,
+        near_allowed: bool,
+        find: impl Future<Output = Result<Option<Cached<M>>, ReadError>>,
+    ) -> Option<Option<M>> {
+        let from = from.unwrap_or_else(Moment::now);
         let found = find.await;
         let to = Moment::now();
         match found {
@@ -288,7 +355,12 @@ impl Actor {
         match found {
             Ok(rows) => {
                 let found = rows.iter().map(|row| (row.seen(), row.id())).collect();
-                self.worker.log.looked_up::<M>(verb, sought, span, found);
+                for row in &rows {
+                    self.worker.met(key::<M>(row.id()));
+                }
+                let ids = self.worker.ids(M::TABLE);
+                let log = &self.worker.log;
+                log.looked_up::<M>(verb, sought, span, found, ids);
             }
             Err(ReadError::Aborted { entity }) => {
                 self.panicked(format!("a lookup of {entity} was aborted"));
@@ -306,6 +378,9 @@ impl Actor {
         cached: bool,
         near: Near,
     ) {
+        if row.is_some() {
+            self.worker.met(key::<M>(id));
+        }
         self.worker.log.write(&Record::Read(Read {
             verb: verb.into(),
             key: key::<M>(id),
@@ -367,6 +442,7 @@ impl Actor {
             key: key::<M>(id),
             change,
             base,
+            wholesale: false,
         });
     }
 
@@ -402,8 +478,34 @@ impl Actor {
     async fn insert<M: Subject>(&mut self, repository: &Repository<M>, id: i64) {
         let value = self.worker.value();
         let insert = repository.insert(M::new_row(id, &value));
-        self.write::<M, _>("insert", id, Change::Put(value), None, insert)
-            .await;
+        if !M::TABLE.has_generated_keys() {
+            return self
+                .write::<M, _>("insert", id, Change::Put(value), None, insert)
+                .await;
+        }
+        // Where the library uses one statement, and may write without blocks, it blocks no key that it
+        // does not know yet.
+        let keyless =
+            self.worker.policy == Policy::Proceed && self.worker.engine.returns_inserted_rows();
+        let invalidated = match keyless {
+            true => Invalidated::Keyless,
+            false => Invalidated::Before,
+        };
+        let op = self.begin("insert", invalidated);
+        self.try_to::<M>(op, UNKNOWN_ID, Change::Put(value), None);
+        match insert.await {
+            Ok(row) => {
+                self.keyed::<M>(op, 0, row.id());
+                self.end(op, Outcome::Acknowledged, String::new());
+            }
+            Err(error) => self.end_with(op, &error),
+        }
+    }
+
+    /// The database has made the key of an inserted row.
+    fn keyed<M: Subject>(&self, op: OpId, attempt: usize, id: i64) {
+        self.worker.met(key::<M>(id));
+        self.worker.log.write(&Record::Keyed { op, attempt, id });
     }
 
     async fn update_with<M: Subject>(&mut self, repository: &Repository<M>, id: i64) {
@@ -445,61 +547,6 @@ impl Actor {
             None => Record::Void { op, attempt },
         });
     }
-
-    /// Writes a row past the library, and then invalidates it.
-    async fn raw<M: Subject>(
-        &mut self,
-        repository: &Repository<M>,
-        id: i64,
-        invalidated: Invalidated,
-    ) {
-        let verb = match invalidated {
-            Invalidated::Perhaps => "raw, then refresh",
-            _ => "raw, then invalidate",
-        };
-        let (sql, change) = self.raw_sql::<M>(id);
-        let op = self.begin(verb, invalidated);
-        self.try_to::<M>(op, id, change, None);
-        let executed = self.worker.db.connection().execute_unprepared(&sql).await;
-        match executed {
-            Ok(result) if result.rows_affected() == 0 => {
-                self.worker.log.write(&Record::Void { op, attempt: 0 });
-                return self.end(op, Outcome::Failed, "no such row".into());
-            }
-            Ok(_) => {}
-            Err(error) => return self.end(op, statement_outcome(&error), error.to_string()),
-        }
-        let why = match invalidated {
-            Invalidated::Perhaps => match repository.refresh(id).await {
-                Ok(_) => String::new(),
-                Err(error) => return self.end(op, Outcome::Unknown, error.to_string()),
-            },
-            // An invalidation that could not be sent is queued.
-            _ => match repository.invalidate(id).await {
-                Ok(()) => String::new(),
-                Err(error) => error.to_string(),
-            },
-        };
-        self.end(op, Outcome::Acknowledged, why);
-    }
-
-    /// An UPDATE past the library; half of them do not raise the version.
-    fn raw_sql<M: Subject>(&mut self, id: i64) -> (String, Change) {
-        let (table, value) = (M::TABLE.name(), self.worker.value());
-        if M::TABLE.is_versioned() && self.random.bool() {
-            let sql = format!(
-                "UPDATE {table} SET value = '{value}', team = {}, version = version + 1 \
-                 WHERE id = {id}",
-                team_of(&value)
-            );
-            (sql, Change::Put(value))
-        } else {
-            let team = team_of(&value);
-            let sql =
-                format!("UPDATE {table} SET value = '{value}', team = {team} WHERE id = {id}");
-            (sql, Change::PutKeepingVersion(value))
-        }
-    }
 }
 
 fn key<M: Subject>(id: i64) -> Key {
@@ -527,22 +574,8 @@ fn outcome_of(error: &WriteError) -> Outcome {
 }
 
 /// What a caller may conclude from the error of a statement that commits by itself.
-fn statement_outcome(error: &DbErr) -> Outcome {
-    let refused = match error {
-        DbErr::ConnectionAcquire(_) => true,
-        DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error)) => {
-            error.as_database_error().is_some_and(|answer| {
-                answer.code().is_some_and(|state| {
-                    // A constraint, a deadlock, a time-out: the server undid it.
-                    ["23", "40P01", "57014"]
-                        .iter()
-                        .any(|it| state.starts_with(it))
-                })
-            })
-        }
-        _ => false,
-    };
-    if refused {
+fn statement_outcome(error: &sea_orm::DbErr) -> Outcome {
+    if database::is_refused(error) {
         Outcome::Failed
     } else {
         Outcome::Unknown

@@ -2,10 +2,12 @@
 //! and the verifier, which reads every row when all is quiet.
 
 use std::{
+    collections::BTreeSet,
+    ops::RangeInclusive,
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -13,12 +15,13 @@ use std::{
 use anyhow::{Context, Result};
 use cached_repo::{CachedDb, Drained, Source, internals::Tamper};
 use deadpool_redis::redis::Client;
+use sea_orm::{EntityTrait, ModelTrait};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     clock::Moment,
-    database,
-    entities::{Key, Sought, Subject, TEAMS, Table, on_table, skip_near},
+    database::{self, Engine},
+    entities::{Key, PARENTS, Sought, Subject, TEAMS, Table, on_table, skip_near, value_of},
     history::{Invalidated, Log, Near, OpId, Outcome, Process, Read, Record},
     settings::{self, KEEP, Policy, ROWS, TASKS},
     verbs::Actor,
@@ -31,6 +34,8 @@ pub(crate) const VARIABLE: &str = "CACHED_REPO_CHAOS_WORKER";
 const TICK: Duration = Duration::from_millis(2);
 /// How long its last operations may take once the faults are over.
 const DRAIN: Duration = Duration::from_secs(5);
+/// Keys that the database has not made yet, and that are read all the same.
+const KEYS_AHEAD: i64 = 4;
 const PAUSE_BEFORE_RETRY: Duration = Duration::from_millis(20);
 
 /// The orders for a worker.
@@ -42,6 +47,7 @@ pub(crate) struct Orders {
     pub(crate) redis: String,
     /// The same server, to listen.
     pub(crate) subscription: String,
+    pub(crate) engine: Engine,
     pub(crate) database: String,
     pub(crate) log: PathBuf,
     pub(crate) seed: u64,
@@ -73,8 +79,11 @@ pub(crate) struct Worker {
     pub(crate) db: CachedDb,
     pub(crate) log: Log,
     pub(crate) policy: Policy,
+    pub(crate) engine: Engine,
     process: Process,
     numbers: AtomicU64,
+    /// The newest key that the database is known to have made.
+    newest: AtomicI64,
     /// A task wants to know when the queue is empty.
     queued: AtomicBool,
 }
@@ -87,8 +96,28 @@ impl Worker {
 
     /// A value that no row ever had.
     pub(crate) fn value(&self) -> String {
-        let team = fastrand::i64(..TEAMS);
-        format!("{}-{}-{team}", self.process, self.number())
+        let writer = format!("{}-{}", self.process, self.number());
+        // One of two writes leaves whom the row refers to alone.
+        let parent = fastrand::bool().then(|| fastrand::i64(1..=PARENTS));
+        value_of(&writer, parent, fastrand::i64(0..TEAMS))
+    }
+
+    /// The rows of a table that are used; where the database makes the keys, the newest and those
+    /// that it is about to make.
+    pub(crate) fn ids(&self, table: Table) -> RangeInclusive<i64> {
+        if table.has_generated_keys() {
+            let next = self.newest.load(Ordering::Relaxed) + KEYS_AHEAD;
+            next - ROWS + 1..=next
+        } else {
+            1..=ROWS
+        }
+    }
+
+    /// A row of a table was there.
+    pub(crate) fn met(&self, key: Key) {
+        if key.table.has_generated_keys() {
+            self.newest.fetch_max(key.id, Ordering::Relaxed);
+        }
     }
 
     /// How often the cache has failed this process.
@@ -165,7 +194,7 @@ async fn open(orders: &Orders) -> Result<Worker> {
     let log = Log::create(&orders.log)?;
     let application = orders.process.application();
     let conn = loop {
-        match database::connect(&orders.database, &application).await {
+        match database::connect(orders.engine, &orders.database, &application).await {
             Ok(conn) => break conn,
             // A fault hit the first connection; that of a worker which was started last, after all
             // others have ended.
@@ -184,12 +213,18 @@ async fn open(orders: &Orders) -> Result<Worker> {
         .tampered(orders.sabotage.tamper())
         .build()
         .await?;
+    // A write must know of all tables that refer to its own: hole 15 of ARCHITECTURE.md.
+    for table in Table::ALL {
+        on_table!(table, M => drop(cached_repo::Repository::<M>::new(&db)));
+    }
     Ok(Worker {
         db,
         log,
         policy: orders.policy,
+        engine: orders.engine,
         process: orders.process,
         numbers: AtomicU64::new(1),
+        newest: AtomicI64::new(ROWS),
         queued: AtomicBool::new(false),
     })
 }
@@ -227,27 +262,52 @@ async fn work(worker: Arc<Worker>, orders: &Orders) -> Result<()> {
 /// Reads every row until the cache serves it, and writes down what it saw.
 async fn verify(worker: &Worker, until: Moment) -> Result<()> {
     for table in Table::ALL {
-        for id in 1..=ROWS {
-            on_table!(table, M => verify_row::<M>(worker, id, until).await?);
-        }
-        for team in 0..TEAMS {
-            on_table!(table, M => verify_team::<M>(worker, team).await?);
-        }
+        on_table!(table, M => verify_table::<M>(worker, until).await?);
+    }
+    Ok(())
+}
+
+async fn verify_table<M: Subject>(worker: &Worker, until: Moment) -> Result<()> {
+    let rows = <M as ModelTrait>::Entity::find();
+    let mut ids = BTreeSet::new();
+    for row in rows.all(worker.db.connection()).await? {
+        worker.met(Key {
+            table: M::TABLE,
+            id: row.id(),
+        });
+        ids.insert(row.id());
+    }
+    ids.extend(worker.ids(M::TABLE));
+    for id in &ids {
+        verify_row::<M>(worker, *id, until).await?;
+    }
+    let teams = (0..TEAMS).map(Sought::Team);
+    let parents = (1..=PARENTS).map(Some).chain([None]).map(Sought::Parent);
+    let parents = parents.filter(|_| M::TABLE.parent().is_some());
+    for sought in teams.chain(parents) {
+        verify_list::<M>(worker, &sought, &ids).await?;
     }
     Ok(())
 }
 
 /// Looks the list up twice: what the cache holds of it, and what the cache answers once it holds
 /// it.
-async fn verify_team<M: Subject>(worker: &Worker, team: i64) -> Result<()> {
+async fn verify_list<M: Subject>(
+    worker: &Worker,
+    sought: &Sought,
+    ids: &BTreeSet<i64>,
+) -> Result<()> {
     for _ in 0..2 {
         let from = Moment::now();
-        let rows = M::find_by_team(&worker.db, team).await?;
-        let found = rows.iter().map(|row| (row.seen(), row.id()));
+        let rows = match sought {
+            Sought::Team(team) => M::find_by_team(&worker.db, *team).await?,
+            Sought::Parent(parent) => M::find_by_parent(&worker.db, *parent).await?,
+            Sought::Value(_) => return Ok(()),
+        };
+        let found = rows.iter().map(|row| (row.seen(), row.id())).collect();
         let span = (from, Moment::now());
-        worker
-            .log
-            .looked_up::<M>("verify team", Sought::Team(team), span, found.collect());
+        let (log, ids) = (&worker.log, ids.iter().copied());
+        log.looked_up::<M>("verify list", sought.clone(), span, found, ids);
     }
     Ok(())
 }

@@ -30,7 +30,7 @@ mod stop;
 mod watchdog;
 
 pub use env::{MARIADB_URL, POSTGRES_URL, REDIS_URL, mariadb_url, postgres_url, redis_url};
-pub use mariadb::MariaDb;
+pub use mariadb::{MariaDb, MariaDbBuilder};
 pub use name::unique;
 pub use port::free_port;
 pub use postgres::{Postgres, PostgresBuilder};

@@ -51,6 +51,13 @@ pub struct MariaDb {
     port: u16,
 }
 
+/// Settings for a [`MariaDb`]; nothing happens until [`start`](Self::start).
+#[derive(Clone, Debug, Default)]
+#[must_use]
+pub struct MariaDbBuilder {
+    arguments: Vec<String>,
+}
+
 /// What has to be installed.
 #[derive(Debug)]
 pub(crate) struct Programs {
@@ -58,19 +65,41 @@ pub(crate) struct Programs {
     installer: PathBuf,
 }
 
-impl MariaDb {
+impl MariaDbBuilder {
+    /// Adds an argument of the server, like `--max-statement-time=1`. Default: none.
+    pub fn argument(mut self, argument: impl Into<String>) -> Self {
+        self.arguments.push(argument.into());
+        self
+    }
+
     /// Makes a new data directory and starts a server on it. Under root, it runs as `mysql` or
     /// `nobody`.
     ///
     /// # Errors
     /// If MariaDB's server programs are not installed or do not start.
-    pub fn start() -> Result<Self> {
-        let programs = Self::programs()
+    pub fn start(self) -> Result<MariaDb> {
+        let programs = MariaDb::programs()
             .context("mariadb-server is not installed; `cargo xtask test` installs it")?;
         let mut guarded = Guarded::owned_by(Account::unprivileged("mysql")?, "mariadb")?;
         prepare(&mut guarded, &programs)?;
-        let port = port::on_free_port(|port| launch(&mut guarded, &programs, port))?;
-        Ok(Self { guarded, port })
+        let port =
+            port::on_free_port(|port| launch(&mut guarded, &programs, port, &self.arguments))?;
+        Ok(MariaDb { guarded, port })
+    }
+}
+
+impl MariaDb {
+    /// Starts a MariaDB with the tests' settings on a free port.
+    ///
+    /// # Errors
+    /// If MariaDB's server programs are not installed or do not start.
+    pub fn start() -> Result<Self> {
+        Self::builder().start()
+    }
+
+    /// For other settings.
+    pub fn builder() -> MariaDbBuilder {
+        MariaDbBuilder::default()
     }
 
     /// `mysql://root@127.0.0.1:PORT/mysql`
@@ -122,12 +151,19 @@ fn prepare(guarded: &mut Guarded, programs: &Programs) -> Result<()> {
     guarded.run(install, Stop::Kill, PREPARE_LIMIT)
 }
 
-fn launch(guarded: &mut Guarded, programs: &Programs, port: u16) -> Result<Launch> {
+fn launch(
+    guarded: &mut Guarded,
+    programs: &Programs,
+    port: u16,
+    arguments: &[String],
+) -> Result<Launch> {
     let pid_file = guarded.directory().join("pid");
     let mut mariadbd = guarded.server_command(&programs.server)?;
     mariadbd
         .arg("--no-defaults")
+        // The last one wins.
         .args(SETTINGS)
+        .args(arguments)
         .arg(format!("--port={port}"))
         .arg(option("--datadir=", &data(guarded)))
         .arg(option("--socket=", &guarded.directory().join("socket")))

@@ -6,15 +6,14 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::{
     Evidence, Findings,
-    operations::Operation,
-    operations::Operations,
+    operations::{Attempt, Operation, Operations},
     timeline::{State, Timeline},
 };
 use crate::{
     clock::Moment,
     entities::Key,
     history::Invalidated,
-    settings::{BLOCK, BOUND, COMMIT_SLACK, Policy},
+    settings::{BLOCK, BOUND, INVALIDATE_ALL_PROTECTS_TRANSACTIONS, Policy},
     stage::Loss,
 };
 
@@ -29,6 +28,10 @@ pub(crate) enum Cause {
     Late,
     /// The cache lost its block before it was committed.
     Forgotten,
+    /// The database made its key, so that there was no block.
+    Keyless,
+    /// It was named by an `invalidate_all` in its transaction.
+    Wholesale,
 }
 
 /// When readers may miss a write.
@@ -60,8 +63,10 @@ impl Exposures {
         let mut exposures = Self::default();
         for (key, timeline) in timelines {
             for (at, state) in timeline.states.iter().enumerate() {
-                let of_writers = state.writers.iter().filter_map(|(writer, _)| {
-                    exposure(&operations.all()[*writer], state, *key, &evidence.losses)
+                let of_writers = state.writers.iter().filter_map(|(writer, attempt)| {
+                    let operation = &operations.all()[*writer];
+                    let attempt = &operation.attempts[*attempt];
+                    exposure(operation, attempt, state, *key, &evidence.losses)
                 });
                 // If several operations may have done it: the one that is excused for longest.
                 if let Some(exposure) = of_writers.max_by_key(|exposure| exposure.until) {
@@ -80,14 +85,15 @@ impl Exposures {
 
 fn exposure(
     operation: &Operation<'_>,
+    attempt: &Attempt<'_>,
     state: &State<'_>,
     key: Key,
     losses: &[Loss],
 ) -> Option<Exposure> {
     // By then every read of the database saw it.
     let visible = match operation.acknowledged() {
-        Some(at) => at.min(state.committed.plus(COMMIT_SLACK)),
-        None => state.committed.plus(COMMIT_SLACK),
+        Some(at) => at.min(state.visible),
+        None => state.visible,
     };
     let forgotten = |loss: &Loss| {
         loss.key.is_none_or(|lost| lost == key)
@@ -95,8 +101,12 @@ fn exposure(
             && loss.from <= visible
     };
     let troubled = operation.end.as_ref().is_none_or(|end| end.troubled);
-    let cause = if operation.invalidated != Invalidated::Before {
+    let cause = if operation.invalidated == Invalidated::Keyless {
+        Cause::Keyless
+    } else if operation.invalidated != Invalidated::Before {
         Cause::Bypassing
+    } else if attempt.wholesale && !INVALIDATE_ALL_PROTECTS_TRANSACTIONS {
+        Cause::Wholesale
     } else if operation.policy == Policy::Proceed && troubled {
         Cause::Unblocked
     } else if visible > operation.armed.plus(BLOCK) {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::Evidence;
 use crate::{
     clock::Moment,
-    entities::{Key, Seen},
+    entities::{Key, Seen, UNKNOWN_ID},
     history::{Change, Invalidated, OpId, Outcome, Process, Record},
     settings::Policy,
 };
@@ -36,6 +36,15 @@ pub(super) struct Attempt<'a> {
     pub(super) learnt: bool,
     /// It has certainly changed nothing.
     pub(super) void: bool,
+    /// The cache is told by an `invalidate_all` in the transaction.
+    pub(super) wholesale: bool,
+}
+
+impl Attempt<'_> {
+    /// Whether it may have been about this row: the database may have made the key.
+    pub(super) fn is_of(&self, key: Key) -> bool {
+        self.key.table == key.table && (self.key.id == key.id || self.key.id == UNKNOWN_ID)
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -117,6 +126,7 @@ impl<'a> Operations<'a> {
         | Record::Try { op, .. }
         | Record::Learn { op, .. }
         | Record::Void { op, .. }
+        | Record::Keyed { op, .. }
         | Record::Arm { op, .. }
         | Record::End { op, .. }) = record
         else {
@@ -153,6 +163,7 @@ impl<'a> Operations<'a> {
                 key,
                 change,
                 base,
+                wholesale,
                 ..
             } => operation.attempts.push(Attempt {
                 at: *at,
@@ -161,7 +172,13 @@ impl<'a> Operations<'a> {
                 base: base.as_ref(),
                 learnt: false,
                 void: false,
+                wholesale: *wholesale,
             }),
+            Record::Keyed { attempt, id, .. } => {
+                if let Some(attempt) = operation.attempts.get_mut(*attempt) {
+                    attempt.key.id = *id;
+                }
+            }
             Record::Learn { attempt, base, .. } => {
                 if let Some(attempt) = operation.attempts.get_mut(*attempt) {
                     attempt.base = Some(base);

@@ -98,12 +98,12 @@ fn acknowledged(case: &Case<'_>, timeline: &Timeline<'_>) -> BinaryHeap<Reverse<
     let states = timeline.states.iter().enumerate();
     states
         .filter_map(|(state, it)| {
-            let at = match it.writers.as_slice() {
-                [] => Some(it.committed),
-                // If several processes may have deleted it, it was acknowledged to none of them as
+            let at = match it.writer() {
+                None if it.writers.is_empty() => Some(it.committed),
+                // If several operations may have deleted it, it was acknowledged to none of them as
                 // its own.
-                [(writer, _)] => case.operations.all()[*writer].acknowledged(),
-                _ => None,
+                None => None,
+                Some(writer) => case.operations.all()[writer].acknowledged(),
             };
             let source = Source::Acknowledged;
             at.map(|at| Reverse(Known { at, state, source }))
@@ -283,10 +283,10 @@ impl Row<'_, '_> {
 
     /// Whether this state was acknowledged earlier to the process that reads.
     fn is_own(&self, at: usize, process: Process, read: &Read) -> bool {
-        let [(writer, _)] = self.timeline.states[at].writers.as_slice() else {
+        let Some(writer) = self.timeline.states[at].writer() else {
             return false;
         };
-        let operation = &self.case.operations.all()[*writer];
+        let operation = &self.case.operations.all()[writer];
         // No invalidation is queued for a write past the library that could not be repaired.
         operation.invalidated != Invalidated::Perhaps
             && operation.process == process

@@ -81,7 +81,7 @@ fn lines(evidence: &Evidence, key: Key) -> Vec<(Moment, String)> {
         let attempts: Vec<_> = operation
             .attempts
             .iter()
-            .filter(|it| it.key == key)
+            .filter(|it| it.is_of(key) || key.table.may_change_with(it.key.table))
             .collect();
         if attempts.is_empty() {
             continue;
@@ -100,8 +100,12 @@ fn lines(evidence: &Evidence, key: Key) -> Vec<(Moment, String)> {
             let what = match attempt.change {
                 Change::Put(value) => format!("write {value}"),
                 Change::PutKeepingVersion(value) => format!("write {value}, keeping the version"),
+                Change::Delete if attempt.key != key => format!("delete {}", attempt.key),
                 Change::Delete => "delete it".into(),
             };
+            if attempt.key != key && *attempt.change != Change::Delete {
+                continue;
+            }
             let base = attempt.base.map_or(String::new(), |base| {
                 format!(" after {}", shown(Some(base)))
             });

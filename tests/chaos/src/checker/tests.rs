@@ -1,5 +1,6 @@
 //! Histories written by hand: for each rule one that keeps it and one that breaks it.
 
+mod cascades;
 mod exposure;
 mod near;
 mod reads;
@@ -8,9 +9,9 @@ mod writes;
 use super::*;
 use crate::{
     database::Audited,
-    entities::{Sought, Table},
+    entities::{Sought, Table, UNKNOWN_ID},
     history::{Change, Invalidated, NotFound, OpId, Outcome},
-    settings::{BLOCK, BOUND, COMMIT_SLACK},
+    settings::{BLOCK, BOUND, COMMIT_SLACK, INVALIDATE_ALL_PROTECTS_TRANSACTIONS},
 };
 
 const ACCOUNT: Key = Key {
@@ -42,6 +43,7 @@ fn seen(version: i64, value: &str) -> Seen {
     Seen {
         version,
         value: value.into(),
+        parent: None,
     }
 }
 
@@ -66,6 +68,8 @@ struct Write {
     /// How many invalidations were queued at its end.
     pending: usize,
     invalidated: Invalidated,
+    /// By an `invalidate_all` in its transaction.
+    wholesale: bool,
 }
 
 impl Write {
@@ -80,6 +84,7 @@ impl Write {
             troubled: false,
             pending: 0,
             invalidated: Invalidated::Before,
+            wholesale: false,
         }
     }
 
@@ -156,6 +161,7 @@ impl History {
             application: application.into(),
             xid: self.xids,
             committed: ms(at),
+            visible: ms(at).plus(COMMIT_SLACK),
         });
     }
 
@@ -198,6 +204,7 @@ impl History {
                 key: write.key,
                 change: write.change,
                 base: write.base,
+                wholesale: write.wholesale,
             },
         );
         match write.end {

@@ -5,14 +5,11 @@ use std::collections::HashMap;
 use super::{Evidence, Findings, Rule, operations::Operations};
 use crate::{
     clock::Moment,
-    database::Audited,
+    database::{Audited, SETUP},
     entities::{Key, Seen},
     history::Outcome,
     settings::CLOCK_SLACK,
 };
-
-/// Whose connection made the tables and the first rows.
-pub(super) const SETUP: &str = "setup";
 
 /// A row's history.
 #[derive(Debug, Default)]
@@ -21,7 +18,8 @@ pub(super) struct Timeline<'a> {
     pub(super) states: Vec<State<'a>>,
     /// Every change, those within a transaction too.
     pub(super) changes: Vec<State<'a>>,
-    by_value: HashMap<&'a str, usize>,
+    /// A value has several states if the database unset whom the row referred to.
+    by_value: HashMap<&'a str, Vec<usize>>,
 }
 
 /// A state of a row.
@@ -30,9 +28,22 @@ pub(super) struct State<'a> {
     pub(super) seen: Option<&'a Seen>,
     /// It was visible no earlier.
     pub(super) committed: Moment,
-    /// The operations that may have committed it, and which of their attempts; several only for a
-    /// deletion. None for what was there at first.
+    /// It was visible no later, as far as the database knows.
+    pub(super) visible: Moment,
+    /// The operations that may have committed it, and which of their attempts; several operations only
+    /// for a deletion. None for what was there at first.
     pub(super) writers: Vec<(usize, usize)>,
+    /// The database made it, with the deletion of the row that this one referred to.
+    pub(super) cascaded: bool,
+}
+
+impl State<'_> {
+    /// The operation that committed it, if that is certain.
+    pub(super) fn writer(&self) -> Option<usize> {
+        let (writer, _) = self.writers.first()?;
+        let is_same = |(other, _): &(usize, usize)| other == writer;
+        self.writers.iter().all(is_same).then_some(*writer)
+    }
 }
 
 impl<'a> Timeline<'a> {
@@ -44,10 +55,10 @@ impl<'a> Timeline<'a> {
         }
     }
 
-    /// The place of the state that this value names.
+    /// The place of the state that looks like this.
     pub(super) fn find(&self, seen: &Seen) -> Option<usize> {
-        let at = *self.by_value.get(seen.value.as_str())?;
-        (self.states[at].seen == Some(seen)).then_some(at)
+        let mut states = self.by_value.get(seen.value.as_str())?.iter().copied();
+        states.find(|at| self.states[*at].seen == Some(seen))
     }
 }
 
@@ -59,10 +70,10 @@ pub(super) fn all<'a>(
 ) -> HashMap<Key, Timeline<'a>> {
     let mut timelines: HashMap<Key, Timeline<'a>> = HashMap::new();
     let mut last_xids: HashMap<Key, u64> = HashMap::new();
-    for audited in &evidence.audit {
+    let audit = Audit::of(evidence, operations);
+    for (at, audited) in evidence.audit.iter().enumerate() {
         let timeline = timelines.entry(audited.key).or_insert_with(Timeline::empty);
-        let before = timeline.changes.last().and_then(|state| state.seen);
-        let writers = writers(audited, before, operations);
+        let (writers, cascaded) = audit.writers(at);
         if writers.is_empty() && audited.application != SETUP {
             findings.violate(
                 Rule::CommittedButNotAttempted,
@@ -80,8 +91,11 @@ pub(super) fn all<'a>(
         let state = State {
             seen: audited.state.as_ref(),
             committed: audited.committed,
+            visible: audited.visible,
             writers,
+            cascaded,
         };
+        findings.cascaded += u64::from(cascaded);
         timeline.changes.push(state.clone());
         // The changes of one transaction follow each other, because it has the row's lock; only
         // the last is ever seen by others.
@@ -93,7 +107,7 @@ pub(super) fn all<'a>(
     for timeline in timelines.values_mut() {
         for (at, state) in timeline.states.iter().enumerate() {
             if let Some(seen) = state.seen {
-                timeline.by_value.insert(&seen.value, at);
+                timeline.by_value.entry(&seen.value).or_default().push(at);
             }
         }
         findings.states += timeline.states.len() as u64 - 1;
@@ -101,7 +115,73 @@ pub(super) fn all<'a>(
     timelines
 }
 
-/// The attempts that may have made a change.
+/// The audit, and who may have made its changes.
+struct Audit<'a, 'b> {
+    audit: &'a [Audited],
+    operations: &'b Operations<'a>,
+    /// What each change replaced.
+    before: Vec<Option<&'a Seen>>,
+    /// The deletions of each transaction.
+    deletions: HashMap<(u64, Key), usize>,
+}
+
+impl<'a, 'b> Audit<'a, 'b> {
+    fn of(evidence: &'a Evidence, operations: &'b Operations<'a>) -> Self {
+        let mut rows: HashMap<Key, Option<&Seen>> = HashMap::new();
+        let mut deletions = HashMap::new();
+        let changes = evidence.audit.iter().enumerate().map(|(at, audited)| {
+            if audited.state.is_none() {
+                deletions.insert((audited.xid, audited.key), at);
+            }
+            rows.insert(audited.key, audited.state.as_ref()).flatten()
+        });
+        let before = changes.collect();
+        Self {
+            audit: &evidence.audit,
+            operations,
+            before,
+            deletions,
+        }
+    }
+
+    /// The attempts that may have made a change, and whether the database made it with the deletion of
+    /// the row that this one referred to.
+    fn writers(&self, at: usize) -> (Vec<(usize, usize)>, bool) {
+        let (audited, before) = (&self.audit[at], self.before[at]);
+        let is_unset = |seen: &Seen| before.is_some_and(|before| before.value == seen.value);
+        let direct = match &audited.state {
+            // Every attempt has a value of its own.
+            Some(seen) if is_unset(seen) => Vec::new(),
+            _ => writers(audited, before, self.operations),
+        };
+        let Some(deletion) = self.deletion_of_parent(at) else {
+            return (direct, false);
+        };
+        // A transaction is one operation's.
+        let mut all = self.writers(deletion).0;
+        match all.first().map(|(operation, _)| *operation) {
+            Some(operation) => all.extend(direct.iter().filter(|(other, _)| *other == operation)),
+            None => all = direct,
+        }
+        (all, true)
+    }
+
+    /// The deletion of the row that this one referred to, if the same transaction made it and this change
+    /// may have gone with it.
+    fn deletion_of_parent(&self, at: usize) -> Option<usize> {
+        let (audited, before) = (&self.audit[at], self.before[at]?);
+        let may_follow = match &audited.state {
+            Some(seen) => seen.value == before.value && seen.parent.is_none(),
+            None => true,
+        };
+        let ((table, _), id) = (audited.key.table.parent()?, before.parent?);
+        let parent = Key { table, id };
+        let deletion = self.deletions.get(&(audited.xid, parent)).copied();
+        deletion.filter(|_| may_follow)
+    }
+}
+
+/// The attempts that may have made a change themselves.
 fn writers(
     audited: &Audited,
     before: Option<&Seen>,
@@ -112,7 +192,7 @@ fn writers(
         let attempt = &operation.attempts[*attempt];
         operation.outcome() != Outcome::Failed
             && !attempt.void
-            && attempt.key == audited.key
+            && attempt.is_of(audited.key)
             && operation.process.application() == audited.application
     };
     match &audited.state {

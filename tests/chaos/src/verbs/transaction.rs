@@ -1,6 +1,6 @@
 //! Transactions: a few statements on a few rows, savepoints among them, and every way to end.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use cached_repo::{CommitError, Repository, Transaction, TransactionError, WriteError};
 use sea_orm::ConnectionTrait;
@@ -8,7 +8,7 @@ use sea_orm::ConnectionTrait;
 use super::Actor;
 use crate::{
     clock::Moment,
-    entities::{Key, Subject, on_table},
+    entities::{Key, Subject, UNKNOWN_ID, on_table},
     history::{Change, Invalidated, OpId, Outcome, Record},
 };
 
@@ -31,6 +31,7 @@ enum Step {
     Save,
     DeleteById,
     Raw,
+    RawAll,
 }
 
 /// What a transaction has done so far.
@@ -39,6 +40,10 @@ struct Script {
     attempts: usize,
     /// The values of the rows it has changed, `None` for deleted ones.
     own: HashMap<Key, Option<String>>,
+    /// The rows it has deleted that others may have referred to.
+    gone: HashSet<Key>,
+    /// No snapshot of it is older.
+    began: Moment,
 }
 
 impl Actor {
@@ -55,6 +60,8 @@ impl Actor {
             op,
             attempts: 0,
             own: HashMap::new(),
+            gone: HashSet::new(),
+            began: Moment::now(),
         };
         let (outcome, why) = if in_closure {
             self.by_closure(&mut script, ending).await
@@ -124,10 +131,12 @@ impl Actor {
         self.worker.log.write(&Record::Arm { op, at });
     }
 
-    /// A statement that fails, and takes PostgreSQL's transaction with it.
+    /// A statement that fails, and takes the transaction with it on PostgreSQL.
     async fn refused(&self, tx: &Transaction) {
         // It is meant to fail.
-        let _ = tx.execute_unprepared("SELECT 1 / 0").await;
+        let _ = tx
+            .execute_unprepared(self.worker.engine.refused_statement())
+            .await;
     }
 
     async fn steps(&mut self, tx: &Transaction, script: &mut Script) -> Result<(), Failed> {
@@ -144,7 +153,8 @@ impl Actor {
     /// A nested transaction; one of two is undone.
     async fn savepoint(&mut self, tx: &Transaction, script: &mut Script) -> Result<(), Failed> {
         let nested = tx.begin().await.map_err(|error| error.to_string())?;
-        let (first, own) = (script.attempts, script.own.clone());
+        let first = script.attempts;
+        let (own, gone) = (script.own.clone(), script.gone.clone());
         let mut result = self.step(&nested, script).await;
         if result.is_ok() {
             result = self.step(&nested, script).await;
@@ -168,16 +178,17 @@ impl Actor {
             let op = script.op;
             self.worker.log.write(&Record::Void { op, attempt });
         }
-        script.own = own;
+        (script.own, script.gone) = (own, gone);
         undone
     }
 
     async fn step(&mut self, tx: &Transaction, script: &mut Script) -> Result<(), Failed> {
-        let step = match self.random.u8(..10) {
-            0..=2 => Step::Read,
-            3..=6 => Step::Save,
-            7 => Step::DeleteById,
-            _ => Step::Raw,
+        let step = match self.random.u8(..20) {
+            0..=5 => Step::Read,
+            6..=13 => Step::Save,
+            14 | 15 => Step::DeleteById,
+            16..=18 => Step::Raw,
+            _ => Step::RawAll,
         };
         let key = self.key();
         on_table!(key.table, M => self.take::<M>(step, key.id, tx, script).await)
@@ -198,7 +209,9 @@ impl Actor {
                 let row = self.read_inside(&repository, id, script).await?;
                 let value = self.worker.value();
                 let base = row.as_ref().map(Subject::seen);
-                self.attempt::<M>(id, Change::Put(value.clone()), base, script);
+                let is_keyless = row.is_none() && M::TABLE.has_generated_keys();
+                let named = if is_keyless { UNKNOWN_ID } else { id };
+                self.attempt::<M>(named, Change::Put(value.clone()), base, script);
                 let saved = match row {
                     Some(row) if self.random.bool() => {
                         repository.save(row.with_value(&value)).await
@@ -207,7 +220,12 @@ impl Actor {
                     None => repository.insert(M::new_row(id, &value)).await,
                 };
                 match saved {
-                    Ok(_) => drop(script.own.insert(key, Some(value))),
+                    Ok(row) => {
+                        if is_keyless {
+                            self.keyed::<M>(script.op, script.attempts - 1, row.id());
+                        }
+                        script.own.insert(super::key::<M>(row.id()), Some(value));
+                    }
                     Err(error) => self.missed(script, error)?,
                 }
             }
@@ -218,12 +236,18 @@ impl Actor {
                         self.deleted(script.op, script.attempts - 1, row.as_ref());
                         if row.is_some() {
                             script.own.insert(key, None);
+                            script.gone.insert(key);
+                            // Those that referred to it are no longer as they were written.
+                            script
+                                .own
+                                .retain(|own, _| !own.table.may_change_with(key.table));
                         }
                     }
                     Err(error) => self.missed(script, error)?,
                 }
             }
             Step::Raw => self.raw_inside::<M>(id, tx, script).await?,
+            Step::RawAll => self.raw_all_inside::<M>(tx, script).await?,
         }
         Ok(())
     }
@@ -236,20 +260,41 @@ impl Actor {
         script: &Script,
     ) -> Result<Option<M>, Failed> {
         let key = super::key::<M>(id);
-        let Some(wrote) = script.own.get(&key) else {
-            let read = self.read("find in transaction", id, repository.find_by_id(id));
+        let wrote = script.own.get(&key).cloned();
+        let mut gone = script.gone.iter();
+        let may_be_own = gone.any(|gone| M::TABLE.may_change_with(gone.table));
+        if wrote.is_none() && !may_be_own {
+            let snapshot = self.worker.engine.reads_from_snapshots();
+            let from = snapshot.then_some(script.began);
+            let find = repository.find_by_id(id);
+            let read = self.read_since("find in transaction", id, from, false, find);
             return read.await.ok_or_else(|| "a read failed".into());
-        };
+        }
         let row = match repository.find_by_id(id).await {
             Ok(row) => row.map(cached_repo::Cached::into_model),
             Err(error) => return Err(error.to_string()),
+        };
+        let saw = row.as_ref().map(Subject::seen);
+        // A row that refers to one that the transaction has deleted should have changed with it, unless
+        // that is there again.
+        let parent = saw.as_ref().and_then(|saw| saw.parent);
+        let parent = parent.zip(M::TABLE.parent());
+        let parent = parent.map(|(id, (table, _))| Key { table, id });
+        let dangles = |parent: &Key| {
+            script.gone.contains(parent) && script.own.get(parent).is_none_or(Option::is_none)
+        };
+        let wrote = match wrote {
+            Some(wrote) => wrote,
+            None if parent.as_ref().is_some_and(dangles) => None,
+            // What others wrote, or what went with another row.
+            None => return Ok(row),
         };
         self.worker.log.write(&Record::OwnRead {
             op: script.op,
             at: Moment::now(),
             key,
-            wrote: wrote.clone(),
-            saw: row.as_ref().map(Subject::seen),
+            wrote,
+            saw,
         });
         Ok(row)
     }
@@ -277,9 +322,46 @@ impl Actor {
         match executed {
             Ok(result) if result.rows_affected() == 0 => self.void_last(script),
             Ok(_) => drop(script.own.insert(super::key::<M>(id), Some(value))),
-            Err(error) => return Err(error.to_string()),
+            Err(error) => {
+                self.void_last(script);
+                return Err(error.to_string());
+            }
         }
         Ok(())
+    }
+
+    /// Changes many rows by a statement of the caller's own, with an `invalidate_all` before it or after
+    /// it.
+    async fn raw_all_inside<M: Subject>(
+        &mut self,
+        tx: &Transaction,
+        script: &mut Script,
+    ) -> Result<(), Failed> {
+        let invalidates_first = self.random.bool();
+        if invalidates_first {
+            tx.invalidate_all::<M>();
+        }
+        let first = script.attempts;
+        let changed = self
+            .update_all::<M>(tx, script.op, &mut script.attempts, true)
+            .await;
+        if !invalidates_first {
+            tx.invalidate_all::<M>();
+        }
+        match changed {
+            Ok(changed) => {
+                let own = |(id, value)| (super::key::<M>(id), Some(value));
+                script.own.extend(changed.into_iter().map(own));
+                Ok(())
+            }
+            Err(error) => {
+                for attempt in first..script.attempts {
+                    let op = script.op;
+                    self.worker.log.write(&Record::Void { op, attempt });
+                }
+                Err(error.to_string())
+            }
+        }
     }
 
     fn attempt<M: Subject>(
@@ -307,7 +389,11 @@ impl Actor {
                 self.void_last(script);
                 Ok(())
             }
-            error => Err(error.to_string()),
+            error => {
+                // MariaDB undoes a statement that it refuses, and goes on with the transaction.
+                self.void_last(script);
+                Err(error.to_string())
+            }
         }
     }
 }

@@ -62,9 +62,16 @@ impl Row<'_, '_> {
 
     /// When a state had been announced, for certain.
     fn due(&self, at: usize) -> Moment {
+        let state = &self.timeline.states[at];
         match self.case.exposures.get(self.key, at) {
             Some(exposure) => exposure.until,
-            None => self.timeline.states[at].committed,
+            None if state.visible < Moment::NEVER => state.committed,
+            // It was before the acknowledgement.
+            None => {
+                let operations = self.case.operations.all();
+                let acknowledged = state.writer().and_then(|at| operations[at].acknowledged());
+                acknowledged.unwrap_or(Moment::NEVER)
+            }
         }
     }
 }

@@ -180,3 +180,115 @@ fn a_protected_write_ends_every_excuse_before_it() {
         .read(BOB, ACCOUNT, old(), 41)
         .breaks(Rule::OlderThanAcknowledged);
 }
+
+/// Goal: excuse *keyless*: hole 7, for what is inserted under a key that the database makes. It ends with
+/// the acknowledgement, and is for no other insert.
+#[test]
+fn an_insert_without_a_key_is_missed_until_its_acknowledgement_at_most() {
+    const TICKET: Key = Key {
+        table: Table::Ticket,
+        id: 20,
+    };
+    let inserted = |invalidated, id| {
+        let (op, attempt) = (OpId(1), 0);
+        let unknown = Key {
+            id: UNKNOWN_ID,
+            ..TICKET
+        };
+        History::new()
+            .write(Write {
+                invalidated,
+                ..Write::put(EVE, unknown, "ticket", 10, 20)
+            })
+            .log(EVE, Record::Keyed { op, attempt, id })
+            .commit(EVE, TICKET, Some(seen(1, "ticket")), 15)
+    };
+    let early = |history: History| {
+        history
+            .read(ADA, TICKET, Some(seen(1, "ticket")), 16)
+            .read(BOB, TICKET, None, 18)
+    };
+    let findings = early(inserted(Invalidated::Keyless, 20)).holds();
+    assert_eq!((findings.stale, findings.exposed[&Cause::Keyless]), (1, 1));
+    early(inserted(Invalidated::Before, 20)).breaks(Rule::WentBackwards);
+    inserted(Invalidated::Keyless, 20)
+        .read(BOB, TICKET, None, 21)
+        .breaks(Rule::OlderThanAcknowledged);
+    inserted(Invalidated::Keyless, 20)
+        .not_found(BOB, TICKET, "ticket", 21)
+        .breaks(Rule::OlderThanAcknowledged);
+    // The key that its caller was told is the row's.
+    let found = inserted(Invalidated::Keyless, 19).check().violations;
+    let rules: Vec<Rule> = found.iter().map(|violation| violation.rule).collect();
+    let expected = [
+        Rule::CommittedButNotAttempted,
+        Rule::AcknowledgedButNotCommitted,
+    ];
+    assert_eq!(rules, expected);
+}
+
+/// Goal: after `invalidate_all` nobody reads the state before the statement, and until then anybody may.
+#[test]
+fn a_statement_about_many_rows_is_missed_until_invalidate_all_at_most() {
+    let changed = || {
+        History::new()
+            .write(Write {
+                invalidated: Invalidated::After,
+                ..Write::put(ADA, ACCOUNT, "new", 10, 20)
+            })
+            .commit(ADA, ACCOUNT, new(), 15)
+    };
+    let findings = changed()
+        .read(EVE, ACCOUNT, new(), 16)
+        .read(BOB, ACCOUNT, old(), 18)
+        .read(BOB, ACCOUNT, new(), 21)
+        .holds();
+    assert_eq!(findings.exposed[&Cause::Bypassing], 1);
+    changed()
+        .read(BOB, ACCOUNT, old(), 21)
+        .breaks(Rule::OlderThanAcknowledged);
+}
+
+/// Goal: excuse *wholesale*: hole 9, as long as the library has it. It ends with the acknowledgement; if
+/// there is none, with the bound.
+#[test]
+fn what_invalidate_all_names_in_a_transaction_is_excused_as_hole_9_says() {
+    let changed = |wholesale| {
+        History::new()
+            .write(Write {
+                wholesale,
+                ..Write::put(ADA, ACCOUNT, "new", 10, 20)
+            })
+            .commit(ADA, ACCOUNT, new(), 15)
+    };
+    let early = |history: History| {
+        history
+            .read(EVE, ACCOUNT, new(), 16)
+            .read(BOB, ACCOUNT, old(), 18)
+    };
+    if INVALIDATE_ALL_PROTECTS_TRANSACTIONS {
+        early(changed(true)).breaks(Rule::WentBackwards);
+    } else {
+        let findings = early(changed(true)).holds();
+        assert_eq!(findings.exposed[&Cause::Wholesale], 1);
+    }
+    early(changed(false)).breaks(Rule::WentBackwards);
+    changed(true)
+        .read(BOB, ACCOUNT, old(), 21)
+        .breaks(Rule::OlderThanAcknowledged);
+}
+
+/// Goal: a transaction of which the database does not know when it was committed is known by its
+/// acknowledgement.
+#[test]
+fn a_commit_at_an_unknown_time_is_known_by_its_acknowledgement() {
+    let mut history = History::saved();
+    if let Some(last) = history.evidence.audit.last_mut() {
+        (last.committed, last.visible) = (ms(11), Moment::NEVER);
+    }
+    let history = history.read(BOB, ACCOUNT, new(), 21);
+    assert_eq!(history.holds().exposed.get(&Cause::Late), None);
+    history
+        .read(BOB, ACCOUNT, old(), 23)
+        .breaks(Rule::OlderThanAcknowledged);
+}
