@@ -57,7 +57,8 @@ pub(crate) fn run(root: &Path) -> Result<Outcome> {
         .and_then(|| cargo(root, FUZZ))?
         .and_then(|| model::explore(root, &[]))?
         .and_then(|| model::explore(root, &["--mutate"]))?
-        .and_then(|| chaos::play(root, chaos::SHORT))
+        .and_then(|| chaos::play(root, chaos::SHORT[0]))?
+        .and_then(|| chaos::play(root, chaos::SHORT[1]))
 }
 
 fn cargo(root: &Path, arguments: &[&str]) -> Result<Outcome> {

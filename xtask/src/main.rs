@@ -30,10 +30,11 @@ commands:
                   ARGS go to the test runner (nextest if it is there, else cargo test), as in
                   `cargo xtask test -- -p cached-repo-harness`, and leave out the doctests
   with -- COMMAND start the same servers, name them in the environment, run the command
-  model [--deep | --mutate]
+  model [--deep | --only TEXT | --mutate [TEXT]]
                   explore every interleaving of the coherence protocol; --deep takes the large
-                  cases too, --mutate checks that every known mistake is caught
-  chaos [--seed N] [--seconds S] [--without-blocks | --without-leases]
+                  cases too, --mutate checks that every known mistake is caught; TEXT picks some
+  chaos [--seed N] [--seconds S] [--database postgres | mariadb]
+        [--without-blocks | --without-leases]
                   processes over real servers, with faults between them: delays, cuts, held
                   commands, kill -9, a cache that forgets; a checker decides whether what they
                   saw was promised; --without-… leaves a part of the protocol out, which must be

@@ -287,8 +287,68 @@ pub(crate) const CASES: &[Case] = &[
     )),
 ];
 
-/// Cases of an index key with its row, of every run.
+/// Cases of an index key with its row, of every run; the small ones first.
 pub(crate) const INDEX_CASES: &[index::Case] = &[
+    cascade_case(
+        "cascade: delete parent",
+        Some(2),
+        &[index::Job::DeleteParent],
+    ),
+    cascade_case(
+        "cascade: delete parent, insert",
+        None,
+        &[index::Job::DeleteParent, index::Job::Insert],
+    ),
+    cascade_case(
+        "cascade: delete parent, update",
+        Some(2),
+        &[index::Job::DeleteParent, index::Job::MoveIn],
+    ),
+    cascade_case(
+        "cascade: delete parent, move in",
+        Some(1),
+        &[index::Job::DeleteParent, index::Job::MoveIn],
+    ),
+    cascade_case(
+        "cascade: delete parent, move out",
+        Some(2),
+        &[index::Job::DeleteParent, index::Job::MoveOut],
+    ),
+    cascade_case(
+        "cascade: delete parent, delete",
+        Some(2),
+        &[index::Job::DeleteParent, index::Job::Delete],
+    ),
+    cascade_case(
+        "cascade: roll back, update",
+        Some(2),
+        &[index::Job::RollBackDeleteParent, index::Job::MoveIn],
+    ),
+    cascade_case("cascade: unset", Some(1), &[index::Job::UnsetParent]),
+    cascade_case(
+        "cascade: unset, update",
+        Some(1),
+        &[index::Job::UnsetParent, index::Job::MoveOut],
+    ),
+    cascade_case(
+        "cascade: unset, move in",
+        Some(1),
+        &[index::Job::UnsetParent, index::Job::MoveIn],
+    ),
+    cascade_case(
+        "cascade: unset, move out",
+        Some(2),
+        &[index::Job::UnsetParent, index::Job::MoveOut],
+    ),
+    index::Case {
+        monotonic: false,
+        faults: EVICTIONS,
+        ..cascade_case(
+            "cascade: evictions, delete parent, update",
+            Some(2),
+            &[index::Job::DeleteParent, index::Job::MoveIn],
+        )
+    },
     index_case("index: move in", Some(1), &[index::Job::MoveIn], 3),
     index_case(
         "index: move in, move out",
@@ -348,6 +408,18 @@ pub(crate) const INDEX_CASES: &[index::Case] = &[
     },
 ];
 
+/// A case of a row that refers to another one; with two readers, one of them by primary key.
+const fn cascade_case(
+    name: &'static str,
+    start: Option<u8>,
+    writers: &'static [index::Job],
+) -> index::Case {
+    index::Case {
+        by_key: 1,
+        ..index_case(name, start, writers, 2)
+    }
+}
+
 const fn index_case(
     name: &'static str,
     start: Option<u8>,
@@ -359,6 +431,7 @@ const fn index_case(
         start,
         writers,
         readers,
+        by_key: 0,
         faults: OUTAGE,
         monotonic: true,
     }

@@ -5,7 +5,13 @@
 //! it asks the database under a lease of the index key. A write blocks the row and the index key of
 //! the row's *new* value only. The invariant: a finished lookup has returned the database's state
 //! at some moment between the newest state known when it began and now. So it returns no row that
-//! is too old, none that does not match, and misses none that was there all the time.
+//! is too old, none that does not match, and misses none that was there all the time. Readers by
+//! primary key are under the same rule.
+//!
+//! The row may refer to another one, the parent, by its value. Whoever deletes that locks it, so that
+//! no row comes to refer to it, finds the row and locks it, blocks what changes with it, and commits:
+//! the database deletes the row, or unsets its value. The parent's own entry is a row like any other,
+//! and no part of this.
 
 use std::fmt;
 
@@ -37,6 +43,24 @@ pub(crate) enum Job {
     Insert,
     /// Raw SQL that sets the value to 2, followed by `invalidate`, which reads the row.
     RawMoveIn,
+    /// Deletes the row that rows with the value 2 refer to; they are deleted with it.
+    DeleteParent,
+    /// The same in a transaction that is rolled back.
+    RollBackDeleteParent,
+    /// Deletes the row that rows with the value 1 refer to; they refer to none then, which is the
+    /// value 2.
+    UnsetParent,
+}
+
+impl Job {
+    /// The value of the rows that change with the one that it deletes, if it deletes a parent.
+    fn parent_of(self) -> Option<u8> {
+        match self {
+            Self::DeleteParent | Self::RollBackDeleteParent => Some(SOUGHT),
+            Self::UnsetParent => Some(1),
+            _ => None,
+        }
+    }
 }
 
 /// What is explored.
@@ -47,6 +71,8 @@ pub(crate) struct Case {
     pub(crate) start: Option<u8>,
     pub(crate) writers: &'static [Job],
     pub(crate) readers: usize,
+    /// How many of them read the row by its primary key.
+    pub(crate) by_key: usize,
     pub(crate) faults: Faults,
     /// Whether the case promises that reads never go backwards before the write they saw is
     /// acknowledged.
@@ -72,8 +98,20 @@ pub(crate) enum Entry {
     IndexEntry,
 }
 
+/// The parent, and what is locked by which writer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+struct Locks {
+    parent_is_gone: bool,
+    parent: Option<usize>,
+    row: Option<usize>,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Writer {
+    /// Is about to delete a parent.
+    Unlocked,
+    /// Has locked the parent; looks for rows that refer to it.
+    Locked,
     /// Blocks its keys, one at a time.
     Blocking {
         row: bool,
@@ -138,8 +176,12 @@ pub(crate) enum Step {
     LeaseRow(usize),
     SelectRow(usize),
     FillRow(usize),
+    LockParent(usize),
+    FindRow(usize),
     Block(usize, Entry),
     Commit(usize),
+    /// The process that holds locks dies, or its connection does.
+    Die(usize),
     Acknowledge(usize),
     Done(usize, Entry),
     ShortPause,
@@ -153,6 +195,9 @@ pub(crate) struct World {
     row_cell: Cell,
     index_entry_cell: Cell,
     row: Row,
+    locks: Locks,
+    /// The version of the row that each deletion of a parent has found.
+    found: Vec<Option<u64>>,
     /// The row's value in each committed state.
     values: [Option<u8>; MOST_STATES],
     writers: Vec<Writer>,
@@ -168,6 +213,7 @@ impl std::hash::Hash for World {
             &self.row_cell,
             &self.index_entry_cell,
             &self.row,
+            (&self.locks, &self.found),
             &self.values,
         )
             .hash(hasher);
@@ -189,6 +235,8 @@ impl World {
             row_cell: None,
             index_entry_cell: None,
             row,
+            locks: Locks::default(),
+            found: vec![None; case.writers.len()],
             values: [None; MOST_STATES],
             writers: Vec::new(),
             readers: vec![Reader::Waiting; case.readers],
@@ -213,10 +261,16 @@ impl World {
 
     /// Whether a write changes the entry of the index key that is looked up.
     fn changes_index_entry(job: Job) -> bool {
-        !matches!(job, Job::MoveOut | Job::Delete)
+        !matches!(
+            job,
+            Job::MoveOut | Job::Delete | Job::DeleteParent | Job::RollBackDeleteParent
+        )
     }
 
     fn before_its_blocks(&self, job: Job) -> Writer {
+        if job.parent_of().is_some() {
+            return Writer::Unlocked;
+        }
         let blocks = job != Job::RawMoveIn;
         let index_entry =
             Self::changes_index_entry(job) && self.mutation != Mutation::IndexEntryNotBlocked;
@@ -278,6 +332,136 @@ impl World {
         }
     }
 
+    /// A read by primary key has found this state.
+    fn read(&mut self, state: u8, floor: u8) {
+        if state < floor {
+            self.violation = Some("a read returned an older row than was known when it began");
+        }
+        if self.case.monotonic {
+            self.known = self.known.max(state);
+        }
+    }
+
+    /// The row's entry, or the database, has answered a reader.
+    fn answered(&mut self, reader: usize, state: u8, floor: u8) {
+        if reader < self.case.by_key {
+            self.read(state, floor);
+        } else {
+            self.followed(state, floor);
+        }
+    }
+
+    /// The value of the rows that refer to the parent.
+    fn referring(&self) -> Option<u8> {
+        self.case.writers.iter().find_map(|job| job.parent_of())
+    }
+
+    /// Whether the database lets a statement run now; else it waits for a lock.
+    fn may_run(&self, writer: usize) -> bool {
+        let is_free = |lock: Option<usize>| lock.is_none_or(|holder| holder == writer);
+        is_free(self.locks.row) && (!self.needs_parent(writer) || is_free(self.locks.parent))
+    }
+
+    /// Whether a statement makes the row refer to the parent; the database locks that for it.
+    fn needs_parent(&self, writer: usize) -> bool {
+        let value = match self.case.writers[writer] {
+            Job::MoveIn | Job::Insert | Job::RawMoveIn | Job::RollBackMoveIn => SOUGHT,
+            Job::MoveOut => 1,
+            _ => return false,
+        };
+        self.referring() == Some(value) && self.row.value != Some(value)
+    }
+
+    fn lock_parent(&mut self, writer: usize) {
+        self.locks.parent = Some(writer);
+        if self.mutation == Mutation::ChildFoundBeforeLock {
+            self.block_found(writer);
+        } else {
+            self.writers[writer] = Writer::Locked;
+        }
+    }
+
+    /// Finds the row if it refers to the parent, and locks it.
+    fn find_row(&mut self, writer: usize) {
+        let job = self.case.writers[writer];
+        let refers = self.row.value.is_some() && self.row.value == job.parent_of();
+        self.found[writer] = refers.then_some(self.row.version);
+        let locks = !matches!(
+            self.mutation,
+            Mutation::ChildFoundBeforeLock | Mutation::ChildNotLocked
+        );
+        if refers && locks {
+            self.locks.row = Some(writer);
+        }
+        if self.mutation == Mutation::ChildFoundBeforeLock {
+            self.writers[writer] = Writer::Locked;
+        } else {
+            self.block_found(writer);
+        }
+    }
+
+    /// Goes on to block what the deletion of a parent has found.
+    fn block_found(&mut self, writer: usize) {
+        let found = self.found[writer].is_some();
+        let blocks = found && self.mutation != Mutation::ChildBlockedAfterCommit;
+        let index_entry = Self::changes_index_entry(self.case.writers[writer])
+            && self.mutation != Mutation::IndexEntryNotBlocked;
+        self.writers[writer] = Writer::Blocking {
+            row: blocks,
+            index_entry: blocks && index_entry,
+        };
+    }
+
+    /// The database ends the transaction of a writer.
+    fn unlock(&mut self, writer: usize) {
+        for lock in [&mut self.locks.parent, &mut self.locks.row] {
+            *lock = lock.filter(|holder| *holder != writer);
+        }
+    }
+
+    /// Deletes a parent, and the database what goes with it. Without its lock it is gone already.
+    fn commit_parent(&mut self, writer: usize) {
+        let job = self.case.writers[writer];
+        self.unlock(writer);
+        let found = self.found[writer];
+        let index_entry = found.is_some() && Self::changes_index_entry(job);
+        if job == Job::RollBackDeleteParent || self.locks.parent_is_gone {
+            self.writers[writer] = Writer::Failed {
+                publish: Publish::RolledBack,
+                row: found.is_some(),
+                index_entry,
+            };
+            return self.end_writer(writer);
+        }
+        self.locks.parent_is_gone = true;
+        let changes = self.row.value.is_some() && self.row.value == job.parent_of();
+        if changes {
+            self.row.state += 1;
+            self.row.value = match job {
+                Job::UnsetParent => Some(SOUGHT),
+                _ => None,
+            };
+            self.values[usize::from(self.row.state)] = self.row.value;
+        }
+        let state = self.row.state;
+        let publish = match (job, found) {
+            (Job::DeleteParent, Some(version)) => Publish::Deleted {
+                floor: self.mutation.floor_of_delete(version),
+                state,
+            },
+            _ => Publish::Invalidate { floor: 0 },
+        };
+        self.writers[writer] = Writer::Committed {
+            // What others have done to the row is not acknowledged with it.
+            state: if changes { state } else { 1 },
+            publish,
+            row: found.is_some(),
+            index_entry,
+            acknowledged: false,
+        };
+        self.end_writer(writer);
+    }
+
     fn look_at_index_entry(&mut self, reader: usize) {
         let floor = self.known;
         let listed = self
@@ -331,7 +515,7 @@ impl World {
         let served = self.row_cell.as_ref().and_then(|held| serve(&held.entry));
         self.readers[reader] = match served {
             Some(state) => {
-                self.followed(state, floor);
+                self.answered(reader, state, floor);
                 Reader::Ended
             }
             None => Reader::RowMissed { floor },
@@ -344,7 +528,7 @@ impl World {
         self.readers[reader] = match mutation.lease(&mut self.row_cell, NOW, &request) {
             Leased::Hit(entry) => match serve(&entry) {
                 Some(state) => {
-                    self.followed(state, floor);
+                    self.answered(reader, state, floor);
                     Reader::Ended
                 }
                 None => Reader::RowMissed { floor },
@@ -374,6 +558,10 @@ impl World {
 
     fn commit(&mut self, writer: usize) {
         let job = self.case.writers[writer];
+        if job.parent_of().is_some() {
+            return self.commit_parent(writer);
+        }
+        let dangles = self.locks.parent_is_gone && self.needs_parent(writer);
         let state = self.row.state + 1;
         let exists = self.row.value.is_some();
         let index_entry = Self::changes_index_entry(job);
@@ -383,6 +571,15 @@ impl World {
             inserted,
         };
         let (version, value, publish) = match job {
+            // The database refuses a reference to a row that is gone.
+            _ if dangles => {
+                self.writers[writer] = Writer::Failed {
+                    publish: Publish::RolledBack,
+                    row: true,
+                    index_entry,
+                };
+                return;
+            }
             Job::MoveIn if exists => (self.row.version + 1, Some(SOUGHT), {
                 put(self.row.version + 1, false)
             }),
@@ -492,10 +689,20 @@ impl World {
 
     fn steps_of_writer(&self, at: usize, steps: &mut Vec<Step>) {
         match self.writers[at] {
+            Writer::Unlocked | Writer::Locked => {
+                let finds_first = self.mutation == Mutation::ChildFoundBeforeLock;
+                if (self.writers[at] == Writer::Unlocked) != finds_first {
+                    let lock = self.locks.parent.is_none();
+                    steps.extend(lock.then_some(Step::LockParent(at)));
+                } else {
+                    let find = self.locks.row.is_none();
+                    steps.extend(find.then_some(Step::FindRow(at)));
+                }
+            }
             Writer::Blocking {
                 row: false,
                 index_entry: false,
-            } => steps.push(Step::Commit(at)),
+            } => steps.extend(self.may_run(at).then_some(Step::Commit(at))),
             Writer::Blocking { row, index_entry } => {
                 steps.extend(row.then_some(Step::Block(at, Entry::Row)));
                 steps.extend(index_entry.then_some(Step::Block(at, Entry::IndexEntry)));
@@ -521,10 +728,14 @@ impl World {
             }
             Writer::Ended => {}
         }
+        if self.locks.parent == Some(at) {
+            steps.push(Step::Die(at));
+        }
     }
 
     fn step_of_reader(&self, at: usize) -> Option<Step> {
         match self.readers[at] {
+            Reader::Waiting if at < self.case.by_key => Some(Step::LookAtRow(at)),
             Reader::Waiting => Some(Step::LookAtHint(at)),
             Reader::IndexEntryMissed { .. } => Some(Step::LeaseHint(at)),
             Reader::LookingUp { .. } => Some(Step::Lookup(at)),
@@ -539,6 +750,7 @@ impl World {
 
     fn take_reader(&mut self, at: usize) {
         match self.readers[at] {
+            Reader::Waiting if at < self.case.by_key => self.look_at_row(at, self.known),
             Reader::Waiting => self.look_at_index_entry(at),
             Reader::IndexEntryMissed { floor } => self.lease_index_entry(at, floor),
             Reader::LookingUp { floor, leased } => self.lookup(at, floor, leased),
@@ -551,7 +763,7 @@ impl World {
             Reader::Following { floor } => self.look_at_row(at, floor),
             Reader::RowMissed { floor } => self.lease_row(at, floor),
             Reader::Selecting { floor, leased } => {
-                self.followed(self.row.state, floor);
+                self.answered(at, self.row.state, floor);
                 self.readers[at] = match leased {
                     true => Reader::FillingRow { row: self.row },
                     false => Reader::Ended,
@@ -597,8 +809,13 @@ impl System for World {
     fn steps(&self) -> Vec<Step> {
         let mut steps = Vec::with_capacity(12);
         for at in 0..self.readers.len() {
-            // Readers are alike: only the first of those that wait may begin.
-            let earlier_waits = self.readers[..at].contains(&Reader::Waiting);
+            // Readers of a kind are alike: only the first of those that wait may begin.
+            let first = if at < self.case.by_key {
+                0
+            } else {
+                self.case.by_key
+            };
+            let earlier_waits = self.readers[first..at].contains(&Reader::Waiting);
             if self.readers[at] != Reader::Waiting || !earlier_waits {
                 steps.extend(self.step_of_reader(at));
             }
@@ -630,8 +847,14 @@ impl System for World {
             | Step::LeaseRow(at)
             | Step::SelectRow(at)
             | Step::FillRow(at) => self.take_reader(at),
+            Step::LockParent(writer) => self.lock_parent(writer),
+            Step::FindRow(writer) => self.find_row(writer),
             Step::Block(writer, entry) => self.block(writer, entry),
             Step::Commit(writer) => self.commit(writer),
+            Step::Die(writer) => {
+                self.unlock(writer);
+                self.writers[writer] = Writer::Ended;
+            }
             Step::Acknowledge(writer) => {
                 if let Writer::Committed {
                     state,
@@ -652,7 +875,8 @@ impl System for World {
                 for (at, job) in self.case.writers.iter().enumerate() {
                     let writer = self.writers[at];
                     let began = writer != self.before_its_blocks(*job);
-                    if began && matches!(writer, Writer::Blocking { .. }) {
+                    if began && matches!(writer, Writer::Locked | Writer::Blocking { .. }) {
+                        self.unlock(at);
                         self.writers[at] = Writer::Ended;
                     }
                 }

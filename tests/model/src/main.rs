@@ -1,9 +1,11 @@
 //! `cargo xtask model`: explores every interleaving of the coherence protocol.
 //!
 //! ```text
-//! model            every case holds
-//! model --deep     the large cases too
-//! model --mutate   every known mistake is caught
+//! model              every case holds
+//! model --deep       the large cases too
+//! model --only TEXT  the cases whose name contains the text
+//! model --mutate     every known mistake is caught
+//! model --mutate TEXT    those whose description contains the text
 //! ```
 
 mod cases;
@@ -32,10 +34,12 @@ fn main() -> Result<ExitCode> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let sound = match arguments.as_slice() {
-        [] => check(false)?,
-        ["--deep"] => check(true)?,
-        ["--mutate"] => mutate()?,
-        _ => bail!("usage: cargo xtask model [--deep | --mutate]"),
+        [] => check(false, "")?,
+        ["--deep"] => check(true, "")?,
+        ["--only", text] => check(true, text)?,
+        ["--mutate"] => mutate("")?,
+        ["--mutate", text] => mutate(text)?,
+        _ => bail!("usage: cargo xtask model [--deep | --only TEXT | --mutate [TEXT]]"),
     };
     Ok(if sound {
         ExitCode::SUCCESS
@@ -78,39 +82,44 @@ where
     Explored { name, states, end }
 }
 
-/// The cases for this mutation, each explored when it is first needed.
+/// The cases for this mutation whose name contains a text, each explored when it is first needed.
 fn exploring(
     concern: Concern,
     deep: bool,
+    only: &str,
     mutation: Mutation,
-) -> Box<dyn Iterator<Item = Explored>> {
+) -> Box<dyn Iterator<Item = Explored> + '_> {
     match concern {
         Concern::Row => {
             let more = if deep { DEEP } else { &[] };
             let cases = CASES.iter().chain(more);
+            let cases = cases.filter(move |case| case.name.contains(only));
             Box::new(cases.map(move |case| explored(case.name, World::new(case, mutation))))
         }
         Concern::Index => Box::new(
             (INDEX_CASES.iter())
+                .filter(move |case| case.name.contains(only))
                 .map(move |case| explored(case.name, index::World::new(case, mutation))),
         ),
         Concern::Near => Box::new(
             (NEAR_CASES.iter())
+                .filter(move |case| case.name.contains(only))
                 .map(move |case| explored(case.name, near::World::new(case, mutation))),
         ),
         Concern::Epoch => Box::new(
             (EPOCH_CASES.iter())
+                .filter(move |case| case.name.contains(only))
                 .map(move |case| explored(case.name, epoch::World::new(case, mutation))),
         ),
     }
 }
 
 /// Explores the cases; returns whether all of them hold.
-fn check(deep: bool) -> Result<bool> {
+fn check(deep: bool, only: &str) -> Result<bool> {
     let (mut all, mut cases, mut total) = (true, 0, 0);
     let mut began = Instant::now();
     let concerns = [Concern::Row, Concern::Index, Concern::Near, Concern::Epoch];
-    let every = concerns.map(|concern| exploring(concern, deep, Mutation::None));
+    let every = concerns.map(|concern| exploring(concern, deep, only, Mutation::None));
     for Explored { name, states, end } in every.into_iter().flatten() {
         let verdict = match &end {
             End::Holds => "holds",
@@ -131,14 +140,17 @@ fn check(deep: bool) -> Result<bool> {
         "{total} states in {cases} cases: {}",
         if all { "all hold" } else { "NOT all hold" }
     );
-    Ok(all)
+    Ok(all && cases > 0)
 }
 
-/// Tries every mutation on the cases until one catches it; returns whether all were caught.
-fn mutate() -> Result<bool> {
+/// Tries every mutation whose description contains a text on the cases until one catches it; returns
+/// whether all were caught.
+fn mutate(only: &str) -> Result<bool> {
     let mut survivors = 0;
-    for (mutation, what) in Mutation::ALL {
-        let mut cases = exploring(mutation.concern(), false, mutation);
+    let mutations = Mutation::ALL.into_iter();
+    let mutations: Vec<_> = mutations.filter(|(_, what)| what.contains(only)).collect();
+    for (mutation, what) in &mutations {
+        let mut cases = exploring(mutation.concern(), false, "", *mutation);
         let caught = cases.find_map(|explored| match explored.end {
             End::Violated { steps, story } => Some((explored.name, steps, story)),
             End::Holds | End::TooLarge => None,
@@ -154,8 +166,8 @@ fn mutate() -> Result<bool> {
             }
         }
     }
-    println!("{} mutations, {survivors} survived", Mutation::ALL.len());
-    Ok(survivors == 0)
+    println!("{} mutations, {survivors} survived", mutations.len());
+    Ok(survivors == 0 && !mutations.is_empty())
 }
 
 /// An interleaving, step by step.

@@ -31,6 +31,9 @@ pub(crate) enum Mutation {
     InvalidateLeavesOthers,
     IndexEntryNotBlocked,
     IndexEntryBelieved,
+    ChildBlockedAfterCommit,
+    ChildFoundBeforeLock,
+    ChildNotLocked,
     NearStampedLate,
     NearKeptUnchecked,
     NearKeptAfterRefusedFill,
@@ -59,7 +62,7 @@ pub(crate) enum Concern {
 
 impl Mutation {
     /// All of them, with a description of each.
-    pub(crate) const ALL: [(Self, &'static str); 32] = [
+    pub(crate) const ALL: [(Self, &'static str); 35] = [
         (Self::FillWithoutLease, "fill without checking the lease"),
         (Self::FillBelowFloor, "no floor check in fill"),
         (Self::PutOnEmptyKey, "put allowed on an empty key"),
@@ -112,6 +115,18 @@ impl Mutation {
         (
             Self::IndexEntryBelieved,
             "an index entry that is believed, not verified",
+        ),
+        (
+            Self::ChildBlockedAfterCommit,
+            "a row that goes with another and is not blocked before the COMMIT",
+        ),
+        (
+            Self::ChildFoundBeforeLock,
+            "a row that goes with another, looked for before that is locked",
+        ),
+        (
+            Self::ChildNotLocked,
+            "a row that goes with another and is not locked when it is found",
         ),
         (
             Self::NearStampedLate,
@@ -175,7 +190,11 @@ impl Mutation {
     /// The kind of case that must show it.
     pub(crate) fn concern(self) -> Concern {
         match self {
-            Self::IndexEntryNotBlocked | Self::IndexEntryBelieved => Concern::Index,
+            Self::IndexEntryNotBlocked
+            | Self::IndexEntryBelieved
+            | Self::ChildBlockedAfterCommit
+            | Self::ChildFoundBeforeLock
+            | Self::ChildNotLocked => Concern::Index,
             Self::NearStampedLate
             | Self::NearKeptUnchecked
             | Self::NearKeptAfterRefusedFill
