@@ -273,6 +273,30 @@ async fn raw_statements_are_invalidated_explicitly(world: World) {
     assert_eq!(users.find_by_id(id).await.unwrap().unwrap().name, "two");
 }
 
+everywhere!(a_saved_row_that_raw_sql_may_have_changed_since_is_not_stored);
+/// Goal: nobody is served what a statement of the same transaction has overwritten, not even until the
+/// invalidation of the whole entity: the saved row is not stored at all.
+async fn a_saved_row_that_raw_sql_may_have_changed_since_is_not_stored(world: World) {
+    world.create_table(user::Entity).await;
+    let db = world.db().await;
+    let users = user::Repository::new(&db);
+    let id = users.insert(named("ada")).await.unwrap().id;
+    let puts = users.stats().puts;
+    let tx = db.begin().await.unwrap();
+    users
+        .on(&tx)
+        .update_with(id, |ada| ada.name = Set("saved".into()))
+        .await
+        .unwrap();
+    tx.execute_unprepared(&rename_all(&world, "raw"))
+        .await
+        .unwrap();
+    tx.invalidate_all::<user::Model>();
+    tx.commit().await.unwrap();
+    assert_eq!(users.stats().puts, puts);
+    assert_eq!(users.find_by_id(id).await.unwrap().unwrap().name, "raw");
+}
+
 everywhere!(a_row_that_lived_twice_in_a_transaction_is_read_as_it_ended);
 /// Goal: a row is deleted and inserted again, or inserted and deleted again, in one transaction.
 async fn a_row_that_lived_twice_in_a_transaction_is_read_as_it_ended(world: World) {

@@ -3,7 +3,8 @@
 //!
 //! Invariants:
 //! - All keys are blocked in one round trip, and published in one.
-//! - A row is put only under a block of its own; without one its key is invalidated.
+//! - A row is put only under a block of its own, and if its entity is not invalidated as a whole; else
+//!   its key is invalidated.
 //! - What the tier does not acknowledge is queued, whatever becomes of the caller.
 //! - An entity any row of which may change is blocked as a whole, by its epoch.
 //!
@@ -218,6 +219,8 @@ impl BlockSet {
         change.stats.writes.add(change.writes);
         let put = change.put.clone();
         let put = put.filter(|put| *state == BlockState::Blocked && put.version >= change.floor);
+        // Any row of the entity may have changed since: what was saved may never have been committed.
+        let put = put.filter(|_| !self.entities.contains(&change.prefix));
         let floor = change.known();
         let invalidate = Outcome::Invalidate { floor };
         let tell = async |outcome| {
