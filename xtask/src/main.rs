@@ -34,7 +34,7 @@ commands:
                   explore every interleaving of the coherence protocol; --deep takes the large
                   cases too, --mutate checks that every known mistake is caught; TEXT picks some
   chaos [--seed N] [--seconds S] [--database postgres | mariadb]
-        [--without-blocks | --without-leases]
+        [--without-blocks | --without-leases | --without-invalidate-all]
                   processes over real servers, with faults between them: delays, cuts, held
                   commands, kill -9, a cache that forgets; a checker decides whether what they
                   saw was promised; --without-… leaves a part of the protocol out, which must be

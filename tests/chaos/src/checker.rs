@@ -46,7 +46,8 @@
 //!
 //! The exposure of such a write begins with its operation. It ends when the cache has received the
 //! invalidation: with the acknowledgement, or, if an invalidation was queued then, when the queue
-//! of its process was empty. In any case it ends when every row that could have been cached before
+//! of its process was empty. (A `refresh` that took as long as it may wait for the cache does not count
+//! as acknowledged.) In any case it ends when every row that could have been cached before
 //! the commit has lapsed ([`BOUND`](crate::settings::BOUND)). A read that returns state `i`
 //! although `n` is known is excused only if *every* write in `i + 1 ..= n` is exposed at the time
 //! of the read: any protected write among them would have removed the old row. So one protected

@@ -46,7 +46,8 @@ use crate::{
 };
 
 const USAGE: &str = "usage: cargo xtask chaos --seed N --seconds S \
-                     [--database postgres | mariadb] [--without-blocks | --without-leases]";
+                     [--database postgres | mariadb] \
+                     [--without-blocks | --without-leases | --without-invalidate-all]";
 
 /// How long the verifier may take.
 const VERIFY_LIMIT: Duration = Duration::from_secs(10);
@@ -103,6 +104,7 @@ impl Plan {
                 }
                 "--without-blocks" => plan.sabotage = Sabotage::WithoutBlocks,
                 "--without-leases" => plan.sabotage = Sabotage::WithoutLeases,
+                "--without-invalidate-all" => plan.sabotage = Sabotage::WithoutInvalidateAll,
                 _ => bail!(USAGE),
             }
         }

@@ -55,19 +55,21 @@ pub(crate) struct Orders {
     pub(crate) sabotage: Sabotage,
 }
 
-/// A part of the protocol that is left out, to check that the checker notices.
+/// A part of the protocol, or of its use, that is left out, to check that the checker notices.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Sabotage {
     #[default]
     None,
     WithoutBlocks,
     WithoutLeases,
+    /// Statements about many rows are followed by nothing.
+    WithoutInvalidateAll,
 }
 
 impl Sabotage {
     fn tamper(self) -> Tamper {
         match self {
-            Self::None => Tamper::Nothing,
+            Self::None | Self::WithoutInvalidateAll => Tamper::Nothing,
             Self::WithoutBlocks => Tamper::Blocks,
             Self::WithoutLeases => Tamper::Leases,
         }
@@ -80,6 +82,7 @@ pub(crate) struct Worker {
     pub(crate) log: Log,
     pub(crate) policy: Policy,
     pub(crate) engine: Engine,
+    pub(crate) sabotage: Sabotage,
     process: Process,
     numbers: AtomicU64,
     /// The newest key that the database is known to have made.
@@ -222,6 +225,7 @@ async fn open(orders: &Orders) -> Result<Worker> {
         log,
         policy: orders.policy,
         engine: orders.engine,
+        sabotage: orders.sabotage,
         process: orders.process,
         numbers: AtomicU64::new(1),
         newest: AtomicI64::new(ROWS),

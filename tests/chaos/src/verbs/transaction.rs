@@ -10,6 +10,7 @@ use crate::{
     clock::Moment,
     entities::{Key, Subject, UNKNOWN_ID, on_table},
     history::{Change, Invalidated, OpId, Outcome, Record},
+    worker::Sabotage,
 };
 
 /// What became of a step that was not carried out.
@@ -338,14 +339,15 @@ impl Actor {
         script: &mut Script,
     ) -> Result<(), Failed> {
         let invalidates_first = self.random.bool();
-        if invalidates_first {
+        let invalidates = self.worker.sabotage != Sabotage::WithoutInvalidateAll;
+        if invalidates && invalidates_first {
             tx.invalidate_all::<M>();
         }
         let first = script.attempts;
         let changed = self
             .update_all::<M>(tx, script.op, &mut script.attempts, true)
             .await;
-        if !invalidates_first {
+        if invalidates && !invalidates_first {
             tx.invalidate_all::<M>();
         }
         match changed {
