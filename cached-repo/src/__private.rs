@@ -15,8 +15,9 @@ pub use sea_orm::{self, Value};
 pub use serde;
 
 pub use crate::entity::{
-    CachedEntity, ColumnOf, Definition, EntityOptions, Id, LookupColumn, LookupDef, LookupKind,
-    RelationOf, VersionField, Versioned,
+    BooleanColumn, CachedEntity, ColumnOf, ConditionTerm, Definition, EntityOptions, Id,
+    IntegerColumn, Literal, LookupColumn, LookupDef, LookupKind, NullColumn, RelationOf, Test,
+    TextColumn, VersionField, Versioned,
 };
 pub use crate::near::{NearCapacity, NearKey, NearOptions};
 pub use crate::protocol::{CachedField, Codec, Column, RowDecoder, RowEncoder, RowError, Version};
@@ -48,6 +49,7 @@ pub const fn unique<M: CachedEntity>(columns: &'static [LookupColumn<M>]) -> Loo
     LookupDef {
         columns,
         kind: LookupKind::Unique,
+        condition: &[],
     }
 }
 
@@ -59,7 +61,69 @@ pub const fn index<M: CachedEntity>(
     LookupDef {
         columns,
         kind: LookupKind::Index { max_rows },
+        condition: &[],
     }
+}
+
+/// A lookup among the rows that meet a condition.
+pub const fn only<M: CachedEntity>(
+    lookup: LookupDef<M>,
+    condition: &'static [ConditionTerm<M>],
+) -> LookupDef<M> {
+    LookupDef {
+        columns: lookup.columns,
+        kind: lookup.kind,
+        condition,
+    }
+}
+
+/// `column IS NULL`, or `IS NOT NULL`; a column that is never NULL fails to compile.
+pub const fn null<M: CachedEntity, T: NullColumn>(
+    column: ColumnOf<M>,
+    is_null: bool,
+) -> ConditionTerm<M> {
+    let test = if is_null { Test::Null } else { Test::NotNull };
+    ConditionTerm { column, test }
+}
+
+/// `column` or `NOT column`, of a boolean.
+pub const fn boolean<M: CachedEntity, T: BooleanColumn>(
+    column: ColumnOf<M>,
+    value: bool,
+) -> ConditionTerm<M> {
+    let test = Test::Is(Literal::Boolean(value));
+    ConditionTerm { column, test }
+}
+
+/// `column = 1`, or `<>`.
+pub const fn integer<M: CachedEntity, T: IntegerColumn<K>, K>(
+    column: ColumnOf<M>,
+    is_equal: bool,
+    number: i64,
+) -> ConditionTerm<M> {
+    compared(column, is_equal, Literal::Integer(number))
+}
+
+/// `column = 'active'`, or `<>`.
+pub const fn text<M: CachedEntity, T: TextColumn<K>, K>(
+    column: ColumnOf<M>,
+    is_equal: bool,
+    text: &'static str,
+) -> ConditionTerm<M> {
+    compared(column, is_equal, Literal::Text(text))
+}
+
+const fn compared<M: CachedEntity>(
+    column: ColumnOf<M>,
+    is_equal: bool,
+    literal: Literal,
+) -> ConditionTerm<M> {
+    let test = if is_equal {
+        Test::Is(literal)
+    } else {
+        Test::IsNot(literal)
+    };
+    ConditionTerm { column, test }
 }
 
 /// A column of a lookup.

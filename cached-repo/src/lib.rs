@@ -50,15 +50,88 @@
 //! that an index entry leads to. If one is gone or no longer matches, it asks the database. A write
 //! blocks the index entries of its row's new values, so an index entry never lacks a row.
 //!
-//! For that, all values that the database calls equal must have one spelling. Integers, UUIDs, dates
-//! and enums have one, and so have texts that are compared byte by byte. MySQL and MariaDB compare texts
-//! by a collation. There, lists and absences by a text are cached only with
-//! `#[cached(normalize = "function")]`, which gives all equal texts one spelling: case, trailing
-//! spaces, and accents if the collation ignores them. SQLite's `NOCASE`, PostgreSQL's `citext` and
-//! nondeterministic collations do not show in the model, so they need `normalize` too. For `citext`,
-//! also set SeaORM's `save_as = "citext"`: PostgreSQL compares it with a plain text byte by byte. Do not
-//! put a normalizer on a column that is compared byte by byte: one spelling's absence would be
-//! another's.
+//! # Lookups among some of the rows
+//! If columns are unique among some rows only, say among which. The condition is what the database's
+//! partial index has behind `WHERE`:
+//!
+//! ```
+//! # mod user {
+//! # use cached_repo::CachedEntity;
+//! # use sea_orm::entity::prelude::*;
+//! #[derive(Clone, Debug, PartialEq, DeriveEntityModel, CachedEntity)]
+//! #[sea_orm(table_name = "user")]
+//! #[cached(index(team_id, where = "deleted_at IS NULL AND NOT banned", name = "active_team"))]
+//! pub struct Model {
+//!     #[sea_orm(primary_key)]
+//!     pub id: i64,
+//!     #[cached(unique(where = "deleted_at IS NULL"))] // find_by_email, find_by_emails
+//!     pub email: String,
+//!     pub team_id: i64,
+//!     pub banned: bool,
+//!     pub deleted_at: Option<DateTimeUtc>,
+//! }
+//! # #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+//! # pub enum Relation {}
+//! # impl ActiveModelBehavior for ActiveModel {}
+//! # }
+//! ```
+//!
+//! The finder gives only rows that meet the condition. A write that makes a row meet it blocks the index
+//! entry, and a reader drops a row that no longer meets it. So the library decides for every row without
+//! asking the database, and a condition has few forms, joined by `AND`:
+//!
+//! | term | column |
+//! |---|---|
+//! | `deleted_at IS NULL`, `deleted_at IS NOT NULL` | any `Option` |
+//! | `active`, `NOT active`, `active = FALSE`, `active IS TRUE` | `bool` |
+//! | `kind = 1`, `kind <> 1` | an integer, or an enum that is stored as one |
+//! | `status = 'active'`, `status <> 'active'` | a `String`, or an enum that is stored as one |
+//!
+//! Columns have the names of the table or of the model. Anything else is a compile error. Entries with
+//! another condition have other keys, so a deploy may change it. Two lookups by one column need a name:
+//! `unique(name = "living_email", where = "…")`.
+//!
+//! A unique lookup *without* a condition may find several rows, if the columns are not unique. It then
+//! gives the row with the least primary key among those that are spelt as asked for; if there is none,
+//! among those that the database calls equal. `find_by_email` and `find_by_emails` agree. Such an answer
+//! is not cached, [`Stats::lookups_ambiguous`] counts it, and the first one is logged as a warning.
+//!
+//! # Which lookups are cached
+//! All values that the database calls equal must have one spelling in the key, and no others. These have:
+//!
+//! | type of the column | cached | spelling in the key |
+//! |---|---|---|
+//! | `bool`, integers | everywhere | as written |
+//! | `Uuid` | everywhere | lower case, with hyphens |
+//! | `f32`, `f64` | everywhere | the shortest digits; `-0` is `0` |
+//! | `Decimal`, `BigDecimal` | everywhere; on SQLite, which compares floats, with up to 15 digits | without zeros at the end; `-0` is `0` |
+//! | date | everywhere | `2024-05-01` |
+//! | time, date and time | everywhere; on servers to the microsecond | without zeros at the end |
+//! | date and time with an offset | everywhere; on servers to the microsecond | on servers in UTC; on SQLite with the offset, because it compares texts |
+//! | `Vec<u8>` in a binary column | everywhere | hexadecimal |
+//! | `IpNetwork`, `MacAddress` | PostgreSQL | as the type is written |
+//! | enum of the database | everywhere | the value |
+//! | enum of a program, newtype | as the type that it is stored as | as that type |
+//! | `String` in a text column | PostgreSQL, SQLite; MySQL and MariaDB with `normalize` | as written, or as `normalize` has it |
+//! | `String` in another column (`CHAR(n)`, `citext`, `inet`) | with `normalize` | as `normalize` has it |
+//! | JSON, arrays, vectors | never: `#[cached(index)]` and `#[cached(unique)]` do not compile | |
+//!
+//! The rest is not silent. When a repository is opened, the log names each lookup that is not cached, or
+//! whose absences are not, and what to do about it. A single value that is not cached, like a time with
+//! nanoseconds on PostgreSQL, counts in [`Stats::lookups_uncached`]. Primary keys follow the same table:
+//! absences of those that have no one spelling are not cached.
+//!
+//! MySQL and MariaDB compare texts by a collation. `#[cached(normalize = "function")]` gives all texts
+//! that it calls equal one spelling: case, trailing spaces, and accents if the collation ignores them.
+//! SQLite's `NOCASE` and PostgreSQL's nondeterministic collations do not show in the model, so they need
+//! `normalize` too. For `citext`, also set SeaORM's `save_as = "citext"`: PostgreSQL compares it with a
+//! plain text byte by byte. Do not put a normalizer on a column that is compared byte by byte: one
+//! spelling's absence would be another's.
+//!
+//! A column may keep fewer digits of a time or a decimal than it is given. The first write with so many
+//! digits runs in a transaction, so that the index entry of what the row shows is blocked before its
+//! COMMIT. If the row shows all digits, later writes need none. A decimal whose `column_type` declares its
+//! places never needs it.
 //!
 //! # Foreign keys, and models that share a table
 //! A database with `ON DELETE CASCADE` deletes rows that no repository was asked to delete. The cache

@@ -117,6 +117,7 @@ impl Registry {
         let mut entities = self.entities.lock();
         let registered = entities.entry(model).or_insert_with(|| {
             let entity = &context.entity;
+            entity.warn_of_uncached();
             let catalog = &self.context.catalog;
             catalog.add(&entity.table_name, &entity.foreign_keys, &context);
             registered

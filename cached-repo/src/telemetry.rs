@@ -128,6 +128,12 @@ counters! {
         index_outdated,
         /// Lookups by an index that found more rows than are kept.
         lists_too_long,
+        /// Lists and absences that were not stored because the database may call other values equal,
+        /// which have other keys; see [which lookups are cached](crate#which-lookups-are-cached).
+        lookups_uncached,
+        /// Unique lookups that found several rows. They give the one with the least primary key, and are
+        /// not cached.
+        lookups_ambiguous,
         /// SELECT statements that loaded rows.
         loads,
         /// Loads that failed.

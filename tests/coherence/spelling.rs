@@ -2,7 +2,7 @@
 //! invalidates the keys that the other reads. If a line here has to change, every deployed cache
 //! needs a new namespace.
 
-use cached_repo::internals::{KeySpace, spelling_is_exact};
+use cached_repo::internals::{Dialect, KeySpace, is_kept_as_given, spelling_is_exact};
 use sea_orm::sea_query::{
     ArrayType, Enum, OptionEnum, Value,
     value::prelude::{
@@ -16,7 +16,12 @@ use sea_orm::sea_query::{
 
 /// What a value is in a key, without the percent-encoding.
 fn text(value: impl Into<Value>) -> String {
-    let key = KeySpace::new("shop", "user").row(value.into());
+    text_in(Dialect::Written, value)
+}
+
+fn text_in(dialect: Dialect, value: impl Into<Value>) -> String {
+    let space = KeySpace::new("shop", "user").in_dialect(dialect);
+    let key = space.row(value.into());
     let text = key.as_str().strip_prefix("shop:user:").unwrap();
     let mut bytes = Vec::new();
     let mut rest = text.bytes();
@@ -36,7 +41,11 @@ fn text(value: impl Into<Value>) -> String {
 fn spells(exact: bool, cases: Vec<(Value, &str)>) {
     for (value, expected) in cases {
         assert_eq!(text(value.clone()), expected, "{value:?}");
-        assert_eq!(spelling_is_exact(&value), exact, "{value:?}");
+        assert_eq!(
+            spelling_is_exact(&value, Dialect::Written),
+            exact,
+            "{value:?}"
+        );
     }
 }
 
@@ -244,7 +253,7 @@ fn moments_with_a_time_zone() {
     // A local moment depends on the machine: it is what the same moment is with that offset.
     let local: DateTime<Local> = "2024-05-01T01:02:03.5Z".parse().unwrap();
     assert_eq!(text(local), text(local.fixed_offset()));
-    assert!(!spelling_is_exact(&local.into()));
+    assert!(!spelling_is_exact(&local.into(), Dialect::Written));
 }
 
 /// Goal: an offset that is no whole number of minutes is rounded by chrono, and neither hides which
@@ -320,4 +329,138 @@ fn null_is_an_exclamation_mark() {
     }
     let text = KeySpace::new("shop", "user").row("!");
     assert_eq!(text.as_str(), "shop:user:%21");
+}
+
+const DATABASES: [Dialect; 2] = [Dialect::Server, Dialect::Sqlite];
+
+/// Goal: a moment is one key on a server, whatever its offset and the crate; SQLite, which compares
+/// texts, has a key for each offset.
+#[test]
+fn a_moment_has_a_key_per_offset_only_where_the_database_has() {
+    let fixed = |text: &str| -> Value { text.parse::<DateTime<FixedOffset>>().unwrap().into() };
+    let utc = "2024-05-01T10:00:00.5Z".parse::<DateTime<Utc>>().unwrap();
+    let date = Date::from_ordinal_date(2024, 122).unwrap();
+    let clock = Time::from_hms_milli(12, 0, 0, 500).unwrap();
+    let offset = UtcOffset::from_hms(2, 0, 0).unwrap();
+    let mean_time = FixedOffset::east_opt(19 * 60 + 32).unwrap();
+    for moment in [
+        utc.into(),
+        utc.with_timezone(&Local).into(),
+        utc.with_timezone(&mean_time).into(),
+        fixed("2024-05-01T12:00:00.5+02:00"),
+        fixed("2024-05-01T00:30:00.5-09:30"),
+        OffsetDateTime::new_in_offset(date, clock, offset).into(),
+    ] {
+        let text = text_in(Dialect::Server, moment.clone());
+        assert_eq!(text, "2024-05-01T10:00:00.5+00:00", "{moment:?}");
+        assert!(spelling_is_exact(&moment, Dialect::Server), "{moment:?}");
+        assert!(spelling_is_exact(&moment, Dialect::Sqlite), "{moment:?}");
+    }
+    let eastern = fixed("2024-05-01T12:00:00.5+02:00");
+    let sqlite = text_in(Dialect::Sqlite, eastern);
+    assert_eq!(sqlite, "2024-05-01T12:00:00.5+02:00");
+}
+
+/// Goal: servers round to microseconds: a finer value is not exact. SQLite keeps the text.
+#[test]
+fn times_finer_than_a_server_keeps_are_not_exact() {
+    let time = |text: &str| -> Value { text.parse::<NaiveTime>().unwrap().into() };
+    let moment = |text: &str| -> Value { text.parse::<NaiveDateTime>().unwrap().into() };
+    let nano = Time::from_hms_nano(1, 2, 3, 1).unwrap().into();
+    let micro = Time::from_hms_nano(1, 2, 3, 1_000).unwrap().into();
+    for (value, on_a_server, kept_places) in [
+        (time("01:02:03"), true, 0),
+        (time("01:02:03.123456"), true, 6),
+        (time("01:02:03.1234567"), false, 7),
+        (moment("2024-05-01T01:02:03.100000"), true, 1),
+        (moment("2024-05-01T01:02:03.000000001"), false, 9),
+        (micro, true, 6),
+        (nano, false, 9),
+    ] {
+        assert_eq!(
+            spelling_is_exact(&value, Dialect::Server),
+            on_a_server,
+            "{value:?}"
+        );
+        assert!(spelling_is_exact(&value, Dialect::Sqlite), "{value:?}");
+        for places in 0..=9 {
+            let kept = is_kept_as_given(&value, Dialect::Server, places);
+            assert_eq!(kept, places >= kept_places, "{value:?}");
+            assert!(is_kept_as_given(&value, Dialect::Sqlite, places));
+        }
+    }
+    for leap_second in [time("23:59:60"), moment("2016-12-31T23:59:60.5")] {
+        for database in DATABASES {
+            assert!(!spelling_is_exact(&leap_second, database));
+            assert!(!is_kept_as_given(&leap_second, database, 9));
+        }
+    }
+}
+
+/// Goal: equal decimals have one key. Where SQLite makes floats of them, so have those that are one
+/// float, and only those that a float tells apart are exact.
+#[test]
+fn decimals_are_what_the_database_compares() {
+    for database in DATABASES {
+        for number in ["1.5", "1.50", "15e-1"] {
+            assert_eq!(text_in(database, big(number)), "1.5");
+            assert!(spelling_is_exact(&big(number), database));
+        }
+        assert_eq!(text_in(database, -Decimal::new(0, 3)), "0");
+    }
+    let (point_one, as_read) = (big("0.1"), BigDecimal::try_from(0.1).unwrap());
+    assert_eq!(text_in(Dialect::Sqlite, as_read.clone()), "0.1");
+    assert_ne!(text_in(Dialect::Server, as_read), "0.1");
+    assert!(spelling_is_exact(&point_one, Dialect::Sqlite));
+    for (number, on_a_server, in_sqlite) in [
+        ("123456789012.345", true, true),
+        ("1234567890123.456", true, false),
+        ("-100000000000000", true, true),
+        ("1000000000000000", true, false),
+        ("0.000000000000001", true, true),
+        ("0.0000000000000001", true, false),
+        ("1e34", true, false),
+        ("1e35", false, false),
+        ("1e-30", true, false),
+        ("1e-31", false, false),
+        ("1e-100", false, false),
+    ] {
+        let number = big(number);
+        assert_eq!(spelling_is_exact(&number, Dialect::Server), on_a_server);
+        assert_eq!(spelling_is_exact(&number, Dialect::Sqlite), in_sqlite);
+        assert_eq!(is_kept_as_given(&number, Dialect::Sqlite, 0), in_sqlite);
+    }
+    let price = Decimal::new(12_340, 3).into();
+    assert!(!is_kept_as_given(&price, Dialect::Server, 1));
+    assert!(is_kept_as_given(&price, Dialect::Server, 2));
+}
+
+/// Goal: what else has one key for all that a database calls equal, and what has not.
+#[test]
+fn what_is_exact_in_a_database() {
+    let network: IpNetwork = "10.0.0.1/8".parse().unwrap();
+    let array = Value::Array(ArrayType::Int, Some(Box::new(vec![1_i32.into()])));
+    for (value, on_a_server, in_sqlite) in [
+        (0.1_f32.into(), true, true),
+        ((-0.0_f64).into(), true, true),
+        (f64::NAN.into(), true, true),
+        (network.into(), true, false),
+        (MacAddress::new([1; 6]).into(), true, false),
+        (json!(1).into(), false, false),
+        (array, false, false),
+        ('a'.into(), false, false),
+    ] {
+        assert_eq!(
+            spelling_is_exact(&value, Dialect::Server),
+            on_a_server,
+            "{value:?}"
+        );
+        assert_eq!(
+            spelling_is_exact(&value, Dialect::Sqlite),
+            in_sqlite,
+            "{value:?}"
+        );
+    }
+    let nan = f64::NAN.into();
+    assert!(!is_kept_as_given(&nan, Dialect::Sqlite, 0), "it is NULL");
 }

@@ -10,12 +10,19 @@
 #[cfg(test)]
 pub(crate) mod fake;
 pub(crate) mod statements;
+mod uncached;
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize},
+    },
+};
 
 use sea_orm::{
-    ActiveValue, ColumnTrait, ColumnType, DbBackend, EntityName, EntityTrait, IdenStatic, Iterable,
-    ModelTrait, PrimaryKeyToColumn, PrimaryKeyTrait, QueryTrait, RelationDef, RelationTrait,
+    ActiveValue, ColumnTrait, DbBackend, EntityName, EntityTrait, IdenStatic, Iterable, ModelTrait,
+    PrimaryKeyToColumn, PrimaryKeyTrait, QueryTrait, RelationDef, RelationTrait,
     sea_query::{
         ArrayType, DynIden, IntoIden, Query, ReturningClause, SelectStatement, TableRef, Value,
         ValueTuple,
@@ -24,14 +31,14 @@ use sea_orm::{
 
 use super::{
     CachedEntity, ColumnOf, Definition, EntityOptions, LookupKind, PrimaryKey, RelationOf,
+    column::{Column, Comparison, dialect, is_null, scale},
+    condition::{self, Meets, Term},
     foreign_key::{ForeignKey, table_name},
     ops::{EntityOps, ModelRef, Typed},
     version::first_version,
 };
 use crate::{
-    protocol::{
-        Key, KeySpace, LookupSpace, RowDecoder, RowEncoder, RowError, Version, spelling_is_exact,
-    },
+    protocol::{Key, KeySpace, LookupSpace, RowDecoder, RowEncoder, RowError, Version},
     telemetry::EntityStats,
 };
 
@@ -62,27 +69,6 @@ pub(crate) struct Entity {
     pub(crate) stats: Arc<EntityStats>,
 }
 
-/// A column of an entity's table.
-pub(crate) struct Column {
-    pub(crate) name: DynIden,
-    /// With the table's name.
-    pub(crate) reference: (DynIden, DynIden),
-    /// Only the database writes it: `#[cached(generated)]`.
-    pub(crate) is_generated: bool,
-    comparison: Comparison,
-}
-
-/// How the database compares the texts of a column.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Comparison {
-    /// Byte by byte, unless a collation says otherwise.
-    Plain,
-    /// By rules of the column's type, like PostgreSQL's `citext`, or padded.
-    OfItsType,
-    /// The database has a list of the values, and returns them as they are spelt there.
-    Listed,
-}
-
 /// The column of `#[cached(version)]`.
 pub(crate) struct VersionColumn {
     /// By position.
@@ -95,14 +81,20 @@ pub(crate) struct VersionColumn {
 pub(crate) struct Lookup {
     pub(crate) columns: Vec<LookupColumn>,
     pub(crate) kind: LookupKind,
+    /// What the rows must meet besides.
+    pub(crate) condition: Vec<Term>,
+    /// What users call it.
+    pub(crate) name: String,
     keys: LookupSpace,
+    /// Said once that several rows were found where one was expected.
+    pub(crate) is_ambiguous: AtomicBool,
 }
 
 /// One column of a lookup.
 pub(crate) struct LookupColumn {
     /// By position.
     pub(crate) at: usize,
-    normalize: Option<fn(&str) -> String>,
+    pub(super) normalize: Option<fn(&str) -> String>,
 }
 
 impl Entity {
@@ -121,7 +113,11 @@ impl Entity {
                 at: at(&column.column),
                 normalize: column.normalize,
             });
-            (columns.collect(), lookup.kind)
+            let condition = lookup.condition.iter().map(|term| Term {
+                at: at(&term.column),
+                test: term.test,
+            });
+            (columns.collect(), lookup.kind, condition.collect())
         });
         let returning = columns
             .iter()
@@ -148,7 +144,9 @@ impl Entity {
                         name: column.into_iden(),
                         reference: column.as_column_ref(),
                         is_generated: M::is_generated(column),
+                        value_type: <M as ModelTrait>::get_value_type(*column),
                         comparison: Comparison::of(definition.get_column_type()),
+                        kept_places: AtomicUsize::new(scale(definition.get_column_type())),
                     }
                 })
                 .collect(),
@@ -247,45 +245,73 @@ impl Entity {
             .collect()
     }
 
-    /// The cache key of the index entry that leads to a model by a lookup.
+    /// The cache key of a lookup for the values that a model has, whether or not it meets the condition.
     pub(crate) fn index_key_of(&self, lookup: usize, model: ModelRef<'_>) -> Option<Key> {
         self.index_key(lookup, &self.lookup_values(lookup, model))
     }
 
-    /// The cache keys of all index entries that lead to a model.
+    /// Whether the index entry with this key leads to a model.
+    pub(crate) fn leads_to(&self, lookup: usize, key: &Key, model: ModelRef<'_>) -> bool {
+        self.meets(lookup, model) == Meets::Yes
+            && self.index_key_of(lookup, model).as_ref() == Some(key)
+    }
+
+    /// The cache keys of all index entries that may lead to a model.
     pub(crate) fn index_keys_of(&self, model: ModelRef<'_>) -> impl Iterator<Item = Key> {
-        (0..self.lookups.len()).filter_map(move |lookup| self.index_key_of(lookup, model))
+        (0..self.lookups.len()).filter_map(move |lookup| self.index_key_if_met(lookup, model))
+    }
+
+    /// The cache key of the index entry that may lead to a model by a lookup.
+    pub(crate) fn index_key_if_met(&self, lookup: usize, model: ModelRef<'_>) -> Option<Key> {
+        match self.meets(lookup, model) {
+            Meets::No => None,
+            Meets::Unsure | Meets::Yes => self.index_key_of(lookup, model),
+        }
+    }
+
+    /// Whether a model meets the condition of a lookup.
+    pub(crate) fn meets(&self, lookup: usize, model: ModelRef<'_>) -> Meets {
+        self.meets_with(lookup, |at| Some(self.ops.value(model, at)))
+    }
+
+    /// The same of a row with these values, as far as they are known.
+    pub(crate) fn meets_with(
+        &self,
+        lookup: usize,
+        value: impl Fn(usize) -> Option<Value>,
+    ) -> Meets {
+        let terms = self.lookups[lookup].condition.iter();
+        let met = terms.map(|term| {
+            let column = &self.columns[term.at];
+            term.is_met(column, value(term.at).as_ref(), self.backend)
+        });
+        met.min().unwrap_or(Meets::Yes)
     }
 
     /// Whether everything that the database calls equal to these values has the same index key.
     pub(crate) fn index_key_is_exact(&self, lookup: usize, values: &[Value]) -> bool {
-        let columns = self.lookups[lookup].columns.iter().zip(values);
-        let mut exact = columns.map(|(column, value)| {
+        let Lookup {
+            columns, condition, ..
+        } = &self.lookups[lookup];
+        let mut columns = columns.iter().zip(values);
+        let mut terms = condition.iter();
+        columns.all(|(column, value)| {
             column.normalize.is_some()
                 || is_null(value)
-                || match self.columns[column.at].comparison {
-                    Comparison::Plain => self.value_is_exact(value),
-                    Comparison::OfItsType => false,
-                    Comparison::Listed => true,
-                }
-        });
-        exact.all(|exact| exact)
+                || self.columns[column.at].is_exact(value, self.backend)
+        }) && terms.all(|term| term.is_exact(&self.columns[term.at], self.backend))
     }
 
     /// Whether everything that the database calls equal to a primary key has the same cache key.
     pub(crate) fn row_key_is_exact(&self, id: &ValueTuple) -> bool {
         let mut values = self.key_columns.iter().zip(id.iter());
-        values.all(|(at, value)| {
-            self.columns[*at].comparison != Comparison::OfItsType && self.value_is_exact(value)
-        })
+        values.all(|(at, value)| self.columns[*at].is_exact(value, self.backend))
     }
 
-    /// Whether the database calls nothing equal to the value that is spelt otherwise. MySQL and
-    /// MariaDB compare texts by collations that ignore case and trailing spaces by default.
-    fn value_is_exact(&self, value: &Value) -> bool {
-        let is_text = matches!(value, Value::String(_) | Value::Bytes(_));
-        let by_collation = self.backend == DbBackend::MySql;
-        spelling_is_exact(value) && !(is_text && by_collation)
+    /// Whether a row shows its primary key as a statement gives it.
+    pub(crate) fn keeps_key(&self, id: &ValueTuple) -> bool {
+        let mut values = self.key_columns.iter().zip(id.iter());
+        values.all(|(at, value)| self.columns[*at].keeps(value, self.backend))
     }
 
     /// Appends the list of primary keys of an index entry.
@@ -315,7 +341,7 @@ struct Parts {
     key_columns: Vec<usize>,
     auto_increment: bool,
     version: Option<(usize, ArrayType)>,
-    lookups: Vec<(Vec<LookupColumn>, LookupKind)>,
+    lookups: Vec<(Vec<LookupColumn>, LookupKind, Vec<Term>)>,
     select: SelectStatement,
     returning: ReturningClause,
     definition: Definition,
@@ -334,14 +360,22 @@ impl Parts {
         let foreign_keys = self.relations.into_iter();
         let foreign_keys =
             foreign_keys.filter_map(|(relation, cascades)| ForeignKey::of(relation, cascades));
-        let keys = KeySpace::new(namespace, &name);
-        let lookup = |(columns, kind): (Vec<LookupColumn>, _)| {
+        let keys = KeySpace::new(namespace, &name).in_dialect(dialect(backend));
+        let lookup = |(columns, kind, condition): (Vec<LookupColumn>, _, Vec<_>)| {
             let names = columns.iter().map(|column| &self.columns[column.at].name);
             let names: Vec<_> = names.map(|name| name.inner()).collect();
+            let text = condition::text_of(&condition, &self.columns);
+            let mut name = names.join(", ");
+            if let Some(text) = &text {
+                name = format!("{name} WHERE {text}");
+            }
             Lookup {
-                keys: keys.lookup(names.iter().map(|name| &**name)),
+                keys: keys.lookup(names.iter().map(|name| &**name), text.as_deref()),
                 columns,
                 kind,
+                condition,
+                name,
+                is_ambiguous: AtomicBool::new(false),
             }
         };
         Entity {
@@ -368,16 +402,6 @@ impl Parts {
     }
 }
 
-impl Comparison {
-    fn of(column: &ColumnType) -> Self {
-        match column {
-            ColumnType::Char(_) | ColumnType::Custom(_) => Self::OfItsType,
-            ColumnType::Enum { .. } => Self::Listed,
-            _ => Self::Plain,
-        }
-    }
-}
-
 fn tuple(values: Vec<Value>) -> ValueTuple {
     match <[Value; 1]>::try_from(values) {
         Ok([one]) => ValueTuple::One(one),
@@ -389,10 +413,6 @@ fn tuple(values: Vec<Value>) -> ValueTuple {
             },
         },
     }
-}
-
-pub(crate) fn is_null(value: &Value) -> bool {
-    *value == value.as_null()
 }
 
 impl fmt::Debug for Entity {

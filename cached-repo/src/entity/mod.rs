@@ -6,6 +6,9 @@
 //!
 //! Does not read or write the cache, and decides nothing about it.
 
+mod column;
+mod comparable;
+mod condition;
 pub(crate) mod description;
 pub(crate) mod foreign_key;
 pub(crate) mod ops;
@@ -18,10 +21,16 @@ use sea_orm::{
     PrimaryKeyTrait,
 };
 
-pub use self::version::VersionField;
 pub(crate) use self::{
+    column::is_null,
+    condition::Meets,
     description::{Entity, statements},
     version::version_number,
+};
+pub use self::{
+    comparable::{BooleanColumn, IntegerColumn, NullColumn, TextColumn},
+    condition::{Literal, Test},
+    version::VersionField,
 };
 use crate::{
     near::NearOptions,
@@ -128,6 +137,17 @@ pub struct LookupDef<M: CachedEntity> {
     pub columns: &'static [LookupColumn<M>],
     /// How many rows there can be.
     pub kind: LookupKind,
+    /// `where = "…"`: what the rows must meet besides, all of it.
+    pub condition: &'static [ConditionTerm<M>],
+}
+
+/// One term of the condition of a [`LookupDef`].
+#[derive(Debug)]
+pub struct ConditionTerm<M: CachedEntity> {
+    /// The column.
+    pub column: ColumnOf<M>,
+    /// What it must be.
+    pub test: Test,
 }
 
 /// One column of a [`LookupDef`].

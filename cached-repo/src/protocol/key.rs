@@ -16,7 +16,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use sea_orm::sea_query::{IntoValueTuple, Value, ValueTuple};
 use sha2::{Digest, Sha256};
 
-use super::spelling;
+use super::spelling::{self, Dialect};
 
 #[cfg(feature = "redis")]
 use super::Entry;
@@ -90,14 +90,22 @@ impl fmt::Display for Key {
 #[derive(Clone, Debug)]
 pub struct KeySpace {
     prefix: Arc<str>,
+    dialect: Dialect,
 }
 
 impl KeySpace {
-    /// The keys of `entity` in `namespace`.
+    /// The keys of `entity` in `namespace`, whose values are as they are written.
     pub fn new(namespace: &str, entity: &str) -> Self {
         Self {
             prefix: format!("{}:{}:", name(namespace), name(entity)).into(),
+            dialect: Dialect::Written,
         }
+    }
+
+    /// The same with one key for all values that the database calls equal.
+    #[must_use]
+    pub fn in_dialect(self, dialect: Dialect) -> Self {
+        Self { dialect, ..self }
     }
 
     /// What every key of the entity starts with; nothing else does.
@@ -112,11 +120,16 @@ impl KeySpace {
 
     /// The same, of a primary key that is kept.
     pub(crate) fn row_of(&self, id: &ValueTuple) -> Key {
-        key(&self.prefix, id.iter())
+        key(&self.prefix, self.dialect, id.iter())
     }
 
-    /// The keys of the index entries of these columns.
-    pub fn lookup<'a>(&self, columns: impl IntoIterator<Item = &'a str>) -> LookupSpace {
+    /// The keys of the index entries of these columns, of rows that meet a condition. Another
+    /// condition has other keys, and so has none.
+    pub fn lookup<'a>(
+        &self,
+        columns: impl IntoIterator<Item = &'a str>,
+        condition: Option<&str>,
+    ) -> LookupSpace {
         let mut prefix = self.prefix.to_string();
         for (at, column) in columns.into_iter().enumerate() {
             if at > 0 {
@@ -124,9 +137,15 @@ impl KeySpace {
             }
             prefix.extend(utf8_percent_encode(column, PLAIN));
         }
+        if let Some(condition) = condition {
+            // No encoded column contains it.
+            prefix.push('?');
+            prefix.push_str(&name(condition));
+        }
         prefix.push(':');
         LookupSpace {
             prefix: prefix.into(),
+            dialect: self.dialect,
         }
     }
 }
@@ -159,24 +178,29 @@ fn name(text: &str) -> String {
 #[derive(Clone, Debug)]
 pub struct LookupSpace {
     prefix: Arc<str>,
+    dialect: Dialect,
 }
 
 impl LookupSpace {
     /// The key of what these values find.
     pub fn key(&self, values: impl IntoIterator<Item = Value>) -> Key {
-        key(&self.prefix, values)
+        key(&self.prefix, self.dialect, values)
     }
 }
 
 /// What comes before the values, and the values.
-fn key(prefix: &str, values: impl IntoIterator<Item = impl Borrow<Value>>) -> Key {
+fn key(
+    prefix: &str,
+    dialect: Dialect,
+    values: impl IntoIterator<Item = impl Borrow<Value>>,
+) -> Key {
     let mut draft = Draft::default();
     draft.push(prefix);
     for (at, value) in values.into_iter().enumerate() {
         if at > 0 {
             draft.push(",");
         }
-        push_value(&mut draft, value.borrow());
+        push_value(&mut draft, value.borrow(), dialect);
     }
     let Draft { short, long } = draft;
     if long.is_empty() {
@@ -216,7 +240,7 @@ impl Draft {
 }
 
 /// Appends one column's value. `!` stands for SQL NULL: no encoded value contains it.
-fn push_value(text: &mut Draft, value: &Value) {
+fn push_value(text: &mut Draft, value: &Value, dialect: Dialect) {
     let mut digits = itoa::Buffer::new();
     let number = match *value {
         Value::TinyInt(Some(v)) => digits.format(v),
@@ -229,7 +253,7 @@ fn push_value(text: &mut Draft, value: &Value) {
         Value::BigUnsigned(Some(v)) => digits.format(v),
         Value::String(Some(ref v)) => return text.push_encoded(v),
         ref other => {
-            return match spelling::text(other) {
+            return match spelling::text(other, dialect) {
                 Some(spelling) => text.push_encoded(&spelling),
                 None => text.push("!"),
             };
@@ -284,7 +308,7 @@ mod tests {
             assert!(!space().row(id).is_index());
             assert!(!KeySpace::new("a:b:c", "d:e").row((id, id)).is_index());
         }
-        let by_email = space().lookup(["email"]).key(["ada".into()]);
+        let by_email = space().lookup(["email"], None).key(["ada".into()]);
         assert!(by_email.is_index());
     }
 
@@ -326,7 +350,7 @@ mod tests {
 
     #[test]
     fn no_lookup_is_taken_for_a_row_or_for_another_lookup() {
-        let by = |columns: &[&'static str]| space().lookup(columns.iter().copied());
+        let by = |columns: &[&'static str]| space().lookup(columns.iter().copied(), None);
         let text = |value: &str| [Value::from(value)];
         assert_eq!(
             by(&["mail"]).key(text("ada@example.com")).as_str(),
@@ -343,6 +367,26 @@ mod tests {
         );
         let key = by(&["mail"]).key(text("x"));
         assert!(key.as_str().starts_with(&**space().prefix()), "{key}");
+    }
+
+    /// Goal: entries of a lookup with another condition, or without one, are not read.
+    #[test]
+    fn a_condition_has_keys_of_its_own() {
+        fn by(condition: Option<&str>) -> Key {
+            let space = space().lookup(["mail"], condition);
+            space.key([Value::from("x")])
+        }
+        let alive = by(Some("deleted_at IS NULL"));
+        assert_eq!(alive.as_str(), "shop:user:mail?deleted_at%20IS%20NULL:x");
+        assert_ne!(alive, by(None));
+        let long = |end: &str| by(Some(&format!("{}{end}", "a AND ".repeat(50))));
+        assert_ne!(long("b"), long("c"));
+        assert_ne!(
+            alive,
+            space()
+                .lookup(["mail?deleted_at IS NULL"], None)
+                .key([Value::from("x")])
+        );
     }
 
     #[test]

@@ -30,6 +30,7 @@ pub use entry::{Claims, Entry, Kind, Malformed, Slot, Timestamp};
 pub use key::{Key, KeySpace, LookupSpace};
 pub use row::{CachedField, Codec, Column, RowDecoder, RowEncoder, RowError};
 pub use seal::{Content, Format, SealError, holds, open, seal_absent, seal_anything, seal_row};
-pub use spelling::spelling_is_exact;
+pub(crate) use spelling::text;
+pub use spelling::{Dialect, is_kept_as_given, places_behind_the_point, spelling_is_exact};
 pub use token::Token;
 pub use version::Version;

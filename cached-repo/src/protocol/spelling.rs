@@ -1,28 +1,27 @@
-//! The text of a value in a key: one canonical spelling per type.
+//! The text of a value in a key: one canonical spelling per type and [`Dialect`].
 //!
 //! | type | text |
 //! |---|---|
 //! | boolean | `true`, `false` |
 //! | integer | its digits |
 //! | float | the shortest digits that give it back, without an exponent; `NaN`, `inf`, `-inf`; `-0.0` is `0` |
-//! | decimal | its digits without zeros at the end; beyond 40 places `0.…e±n` |
+//! | decimal | its digits without zeros at the end; beyond 40 places `0.…e±n`; in SQLite the float |
 //! | text, character, enum | itself |
 //! | bytes | hexadecimal digits in lower case |
 //! | UUID | in lower case with hyphens |
 //! | date | `2024-05-01`; a year outside 0–9999 has a sign |
 //! | time | `10:00:00`, then `.` and up to nine digits without zeros at the end |
 //! | date and time | `2024-05-01T10:00:00` |
-//! | with a time zone | the same with the offset: `2024-05-01T12:00:00+02:00`; UTC is `+00:00` |
+//! | with a time zone | the same in UTC: `2024-05-01T10:00:00+00:00`; in SQLite with the offset: `2024-05-01T12:00:00+02:00` |
 //! | JSON | compact, its members in the order of the value |
 //! | any other | its SQL literal without quotes |
 //!
 //! Invariants:
 //! - Two builds spell a value alike, whichever features of SeaORM they have and whether they use
 //!   chrono or time. A write in one build would miss the entries of another otherwise.
-//! - Two values that a database tells apart have two texts. So an offset is part of the text:
-//!   SQLite keeps it. RFC 3339 has no seconds in an offset, and chrono rounds them away: two moments
-//!   with one local time and such offsets (local mean times, before about 1940) share a text.
-//! - [`spelling_is_exact`] says which values have one text only.
+//! - Two values that a database tells apart have two texts. So in SQLite an offset is part of the
+//!   text: it compares moments as texts, which end with the offset.
+//! - [`spelling_is_exact`] says of which values all that the database calls equal have one text.
 //!
 //! Most variants of `Value` exist only if a feature of SeaORM is on, and a user turns it on without
 //! telling this crate. So this file does not name them: it serializes the value. The feature
@@ -31,6 +30,8 @@
 //!
 //! Does not know what separates values in a key.
 
+mod decimal;
+mod equality;
 mod moment;
 mod reader;
 
@@ -39,34 +40,29 @@ use std::borrow::Cow;
 use sea_orm::sea_query::{OptionEnum, Value};
 use serde::Serialize;
 
-use self::reader::{Part, Reader};
+pub use self::equality::{is_kept_as_given, places_behind_the_point, spelling_is_exact};
+use self::{
+    decimal::decimal,
+    reader::{Part, Reader},
+};
 
-/// Whether nothing that is spelt otherwise is equal to the value in SQL.
-///
-/// Of texts and bytes this is only true where the database compares them byte by byte, which the
-/// caller has to know. Floats and decimals are not exact because SQLite compares decimals as
-/// floats, times because most databases round them, and moments because one moment has many time
-/// zones.
-pub fn spelling_is_exact(value: &Value) -> bool {
-    let is_plain = matches!(
-        value,
-        Value::Bool(_)
-            | Value::TinyInt(_)
-            | Value::SmallInt(_)
-            | Value::Int(_)
-            | Value::BigInt(_)
-            | Value::TinyUnsigned(_)
-            | Value::SmallUnsigned(_)
-            | Value::Unsigned(_)
-            | Value::BigUnsigned(_)
-            | Value::String(_)
-            | Value::Bytes(_)
-    );
-    is_plain || matches!(read(value).0, "Uuid" | "ChronoDate" | "TimeDate")
+/// Whose idea of equality the texts follow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Dialect {
+    /// Nobody's: every digit and every offset is part of the text.
+    #[default]
+    Written,
+    /// A server's: PostgreSQL, MySQL and MariaDB compare moments whatever their offset.
+    Server,
+    /// SQLite's: it compares moments as texts and decimals as floats.
+    Sqlite,
 }
 
+const DECIMAL: &str = "Decimal";
+const BIG_DECIMAL: &str = "BigDecimal";
+
 /// The text of a value; `None` for SQL NULL.
-pub(super) fn text(value: &Value) -> Option<Cow<'_, str>> {
+pub(crate) fn text(value: &Value, dialect: Dialect) -> Option<Cow<'_, str>> {
     Some(match value {
         Value::Bool(value) => if (*value)? { "true" } else { "false" }.into(),
         Value::Float(value) => float(*value, 0.0)?.into(),
@@ -80,11 +76,25 @@ pub(super) fn text(value: &Value) -> Option<Cow<'_, str>> {
         other => match read(other) {
             (_, Part::Null) => return None,
             ("Json", Part::Text(json)) => json.into(),
-            ("Decimal" | "BigDecimal", _) => decimal(&other.to_string()).into(),
+            (DECIMAL | BIG_DECIMAL, _) => {
+                let digits = decimal(&other.to_string());
+                match digits.parse::<f64>() {
+                    Ok(number) if dialect == Dialect::Sqlite => float(Some(number), 0.0)?.into(),
+                    _ => digits.into(),
+                }
+            }
+            ("ChronoDateTimeLocal" | "ChronoDateTimeWithTimeZone", Part::Text(text))
+                if dialect == Dialect::Server =>
+            {
+                moment::chrono_in_utc(&text, &format!("{other:?}")).into()
+            }
             (name, Part::Text(text)) if name.starts_with("Chrono") => moment::chrono(&text).into(),
-            (name, Part::Numbers(numbers)) => moment::time(name, &numbers)
-                .unwrap_or_else(|| literal(other))
-                .into(),
+            (name, Part::Numbers(numbers)) => {
+                let in_utc = dialect == Dialect::Server;
+                moment::time(name, &numbers, in_utc)
+                    .unwrap_or_else(|| literal(other))
+                    .into()
+            }
             _ => literal(other).into(),
         },
     })
@@ -124,71 +134,4 @@ fn literal(value: &Value) -> String {
         .strip_prefix('\'')
         .and_then(|literal| literal.strip_suffix('\''));
     bare.map_or_else(|| literal.clone(), str::to_owned)
-}
-
-/// One text per number: 1.5 and 1.5000 are equal in every database.
-fn decimal(number: &str) -> String {
-    /// The most zeros that are written out.
-    const PLACES: i64 = 40;
-    let (sign, number) = match number.strip_prefix('-') {
-        Some(number) => ("-", number),
-        None => ("", number),
-    };
-    let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
-    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    let digits = [whole, fraction].concat();
-    let Ok(exponent) = exponent.parse::<i64>() else {
-        return [sign, number].concat();
-    };
-    let significant = digits.trim_start_matches('0');
-    // The number is 0.digits × 10^point.
-    let point = (whole.len() + significant.len()) as i64 - digits.len() as i64 + exponent;
-    let digits = significant.trim_end_matches('0');
-    if digits.is_empty() {
-        return "0".into();
-    }
-    let len = digits.len() as i64;
-    if point < -PLACES || point > len.max(PLACES) {
-        return format!("{sign}0.{digits}e{point}");
-    }
-    let zeros = |count: i64| "0".repeat(usize::try_from(count).unwrap_or(0));
-    if point <= 0 {
-        format!("{sign}0.{}{digits}", zeros(-point))
-    } else if point >= len {
-        format!("{sign}{digits}{}", zeros(point - len))
-    } else {
-        let (whole, fraction) = digits.split_at(usize::try_from(point).unwrap_or(0));
-        format!("{sign}{whole}.{fraction}")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::decimal;
-
-    #[test]
-    fn equal_decimals_have_one_text() {
-        let one_and_a_half = ["1.5", "1.50000", "15e-1", "0.0015E+3", "001.5"];
-        for (number, text) in one_and_a_half
-            .map(|number| (number, "1.5"))
-            .into_iter()
-            .chain([
-                ("0", "0"),
-                ("-0.000", "0"),
-                ("0E-100", "0"),
-                ("-1000", "-1000"),
-                ("-1e3", "-1000"),
-                ("1E+39", "1000000000000000000000000000000000000000"),
-                ("10E+39", "0.1e41"),
-                ("0.00100", "0.001"),
-                ("12.30e-60", "0.123e-58"),
-                (
-                    "-7.9228162514264337593543950335",
-                    "-7.9228162514264337593543950335",
-                ),
-            ])
-        {
-            assert_eq!(decimal(number), text, "{number}");
-        }
-    }
 }

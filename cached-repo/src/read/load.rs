@@ -8,7 +8,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
 };
 
 use futures_util::future::join;
@@ -27,7 +27,7 @@ use super::{
     question::{By, Question, Rows},
     repair::Repairs,
     seen::{Freshness, Seen, View, judge},
-    select::{Selects, has_others},
+    select::{Selects, Spellings},
     single_flight::SingleFlight,
     store::to_store,
 };
@@ -35,7 +35,7 @@ use crate::{
     cached::Row,
     config::ReadPolicy,
     context::EntityContext,
-    entity::ops::NearRows,
+    entity::{Entity, LookupKind, description::Lookup, ops::NearRows},
     error::ReadError,
     invalidation::Usable,
     near::GenerationStamp,
@@ -239,9 +239,43 @@ impl Reader {
             (By::Lookup { lookup, values }, _) => {
                 let values = [values.clone()];
                 let rows = self.selects.by_lookup(scope, *lookup, &values).await?;
-                Ok(rows.into_iter().collect())
+                let mut rows: Rows = rows.into_iter().collect();
+                if self.is_ambiguous(*lookup, &rows) {
+                    // As a batch has it: first what is spelt as it was asked for.
+                    let spelt_alike = |row: &Row| {
+                        question.by.key_of(&self.context.entity, row).as_ref()
+                            == Some(&question.key)
+                    };
+                    rows.sort_by_key(|row| !spelt_alike(row));
+                }
+                Ok(rows)
             }
         }
+    }
+
+    /// Whether a lookup that expects one row has found several; counted, and warned of once.
+    fn is_ambiguous(&self, lookup: usize, rows: &Rows) -> bool {
+        let EntityContext { entity, .. } = &*self.context;
+        let Lookup {
+            kind,
+            name,
+            is_ambiguous,
+            ..
+        } = &entity.lookups[lookup];
+        if *kind != LookupKind::Unique || rows.as_slice().len() < 2 {
+            return false;
+        }
+        entity.stats.lookups_ambiguous.add(1);
+        if !is_ambiguous.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                entity = entity.name,
+                columns = name,
+                "a unique lookup has found several rows: it gives the one with the least primary key, \
+                 and is not cached; if the columns are unique among some rows only, say among which: \
+                 `unique(…, where = \"deleted_at IS NULL\")`"
+            );
+        }
+        true
     }
 
     /// Asks the database all questions at once.
@@ -276,12 +310,18 @@ impl Reader {
                 found.entry(key).or_default().push(row);
             }
         }
+        if let By::Lookup { lookup, .. } = &questions[0].by {
+            for rows in found.values() {
+                self.is_ambiguous(*lookup, rows);
+            }
+        }
         let asked = questions.iter().map(|question| &question.key);
         let are_exact = questions
             .iter()
             .all(|question| question.by.is_exact(entity));
+        let spellings = (!are_exact).then(|| Spellings::of(entity.backend, found.keys(), asked));
         Ok(Found {
-            has_others: !are_exact && has_others(&found, asked),
+            spellings: spellings.unwrap_or_default(),
             rows: found,
         })
     }
@@ -335,8 +375,15 @@ impl Reader {
 pub(super) struct Found {
     /// By the keys of the rows.
     pub(super) rows: HashMap<Key, Rows>,
-    /// See [`has_others`].
-    pub(super) has_others: bool,
+    /// For keys under which nothing was found, unless all keys are exact.
+    spellings: Spellings,
+}
+
+impl Found {
+    /// Whether the database may have rows for a question for which none were found.
+    pub(super) fn may_have(&self, entity: &Entity, question: &Question) -> bool {
+        self.spellings.may_have(&question.key) && !question.by.is_exact(entity)
+    }
 }
 
 /// A question outside a transaction, and how to answer it.
@@ -366,8 +413,8 @@ impl Query {
 
     /// The rows that an index entry leads to, if they are as many as it says and all of them match.
     pub(super) fn matching(&self, mut rows: Vec<Row>, expected: usize) -> Option<Rows> {
-        let (entity, key) = (&self.reader.context.entity, Some(&self.question.key));
-        rows.retain(|row| self.question.by.key_of(entity, row).as_ref() == key);
+        let (entity, Question { key, by }) = (&self.reader.context.entity, &self.question);
+        rows.retain(|row| by.is_answered_by(entity, key, row));
         if rows.len() < expected {
             self.reader.stats().index_outdated.add(1);
             return None;

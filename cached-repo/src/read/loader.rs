@@ -37,7 +37,7 @@ use tokio::{
 
 use super::{
     load_limit::Permit,
-    select::{Selects, has_others},
+    select::{Selects, Spellings},
 };
 use crate::{cached::Row, database::is_connection_failure, error::ReadError, protocol::Key};
 
@@ -244,15 +244,18 @@ impl Loader {
             Some(Err(_)) | None => None,
         };
         let is_exact = |wanted: &Wanted| context.entity.row_key_is_exact(&wanted.id);
-        let is_complete = rows.as_ref().is_some_and(|rows| {
-            let keys = batch.iter().map(|wanted| &wanted.key);
-            batch.iter().all(is_exact) || !has_others(rows, keys)
-        });
+        let spellings = match &rows {
+            Some(rows) if !batch.iter().all(is_exact) => {
+                let asked = batch.iter().map(|wanted| &wanted.key);
+                Spellings::of(context.entity.backend, rows.keys(), asked)
+            }
+            _ => Spellings::default(),
+        };
         let mut alone = Vec::new();
         for wanted in batch {
             let row = match rows.as_ref().map(|rows| rows.get(&wanted.key)) {
                 Some(Some(row)) => Some(row.clone()),
-                Some(None) if is_complete || is_exact(&wanted) => None,
+                Some(None) if !spellings.may_have(&wanted.key) || is_exact(&wanted) => None,
                 // Not loaded yet, or the database may call an id equal that is spelt otherwise.
                 _ => {
                     alone.push(wanted);

@@ -304,7 +304,7 @@ impl<'a> Read<'a> {
             let rows = match found.rows.get(&missed.question.key) {
                 Some(rows) => rows.clone(),
                 // The database may call equal what is spelt otherwise.
-                None if found.has_others && !missed.question.by.is_exact(entity) => {
+                None if found.may_have(entity, &missed.question) => {
                     self.reader.select(self.scope, &missed.question).await?
                 }
                 None => Rows::None,

@@ -50,11 +50,20 @@ impl By {
         }
     }
 
-    /// The cache key under which a row is asked for in this way; `None` if it cannot be.
+    /// The cache key under which a row that the database has found is asked for in this way; `None` if it
+    /// cannot be.
     pub(crate) fn key_of(&self, entity: &Entity, row: &Row) -> Option<Key> {
         match self {
             Self::Id(_) => Some(entity.key_of(&*row.model)),
             Self::Lookup { lookup, .. } => entity.index_key_of(*lookup, &*row.model),
+        }
+    }
+
+    /// Whether a row from the cache answers the question with this key.
+    pub(crate) fn is_answered_by(&self, entity: &Entity, key: &Key, row: &Row) -> bool {
+        match self {
+            Self::Id(_) => entity.key_of(&*row.model) == *key,
+            Self::Lookup { lookup, .. } => entity.leads_to(*lookup, key, &*row.model),
         }
     }
 }
@@ -85,6 +94,13 @@ impl Rows {
             Self::None => &[],
             Self::One(row) => std::slice::from_ref(row),
             Self::Many(rows) => rows,
+        }
+    }
+
+    /// Rows that are not alone come in this order.
+    pub(crate) fn sort_by_key<K: Ord>(&mut self, key: impl FnMut(&Row) -> K) {
+        if let Self::Many(rows) = self {
+            rows.sort_by_key(key);
         }
     }
 

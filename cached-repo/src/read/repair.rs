@@ -15,6 +15,7 @@ use crate::{
     cached::Row,
     config::ReadPolicy,
     context::EntityContext,
+    entity::Meets,
     protocol::{Claims, Entry, Key, Kind, holds},
     tier::{Fetched, run_bounded},
 };
@@ -71,6 +72,7 @@ impl Repairs<'_> {
         let entity = &self.context.entity;
         let row_key = entity.key_of(&*row.model);
         (0..entity.lookups.len())
+            .filter(|lookup| entity.meets(*lookup, &*row.model) == Meets::Yes)
             .filter_map(|lookup| {
                 let values = entity.lookup_values(lookup, &*row.model);
                 Question::lookup(entity, lookup, values)

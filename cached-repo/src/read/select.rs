@@ -6,13 +6,13 @@
 //!
 //! Does not know the cache.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::{collections::HashSet, sync::Arc};
 
 use futures_util::future::join_all;
-use sea_orm::sea_query::{SelectStatement, Value, ValueTuple};
+use sea_orm::{
+    DbBackend,
+    sea_query::{SelectStatement, Value, ValueTuple},
+};
 
 use super::load_limit::{LoadLimit, Permit};
 use crate::{
@@ -160,12 +160,90 @@ fn values(ids: Vec<ValueTuple>) -> Vec<Vec<Value>> {
     ids.into_iter().map(|id| id.into_iter().collect()).collect()
 }
 
-/// Whether something was found under a key that nobody asked for: the database calls it equal to one
-/// of those that were. Otherwise it has no row for the keys that are missing, however it compares.
-pub(super) fn has_others<'a, T>(
-    found: &HashMap<Key, T>,
-    asked: impl Iterator<Item = &'a Key>,
-) -> bool {
-    let asked: HashSet<&Key> = asked.collect();
-    found.keys().any(|key| !asked.contains(key))
+/// What was found, for keys that nobody may have found because the database calls equal what is spelt
+/// otherwise.
+#[derive(Default)]
+pub(super) struct Spellings {
+    /// Something was found under a key that nobody asked for.
+    has_others: bool,
+    /// What was found, folded; `None` if it cannot be.
+    found: HashSet<Option<String>>,
+    by_collation: bool,
+}
+
+impl Spellings {
+    /// Of the keys of what was found, and those that were asked for.
+    pub(super) fn of<'a>(
+        backend: DbBackend,
+        found: impl Iterator<Item = &'a Key>,
+        asked: impl Iterator<Item = &'a Key>,
+    ) -> Self {
+        let asked: HashSet<&Key> = asked.collect();
+        let mut spellings = Self {
+            by_collation: backend == DbBackend::MySql,
+            ..Self::default()
+        };
+        for key in found {
+            spellings.has_others |= !asked.contains(key);
+            spellings.found.insert(folded(key));
+        }
+        spellings
+    }
+
+    /// Whether the database may have a row for a key under which none was found. If not, it has none,
+    /// however it compares.
+    pub(super) fn may_have(&self, key: &Key) -> bool {
+        if self.found.is_empty() {
+            return false;
+        }
+        // Elsewhere it is the column's type that compares, by whatever rules.
+        if self.has_others || !self.by_collation || self.found.contains(&None) {
+            return true;
+        }
+        let folded = folded(key);
+        folded.is_none() || self.found.contains(&folded)
+    }
+}
+
+/// One text for all keys of printable ASCII that some collation calls equal: without case and spaces.
+/// `None` for other keys, and those that are cut to a hash.
+fn folded(key: &Key) -> Option<String> {
+    let text = key.as_str().replace("%20", "");
+    let plain = !text.contains(['%', '#']);
+    plain.then(|| text.to_ascii_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use sea_orm::DbBackend;
+
+    use super::Spellings;
+    use crate::protocol::{Key, KeySpace};
+
+    fn key(text: &str) -> Key {
+        KeySpace::new("shop", "user").row(text)
+    }
+
+    /// Goal: what a collation may call equal to something that was found is asked for again, and nothing
+    /// else.
+    #[test]
+    fn only_what_may_be_equal_to_what_was_found_is_looked_for_again() {
+        let asked = ["ada", "ADA", "ada ", "bob", "\u{e0}da"].map(key);
+        let of = |found: &[&str], backend| {
+            let found: Vec<_> = found.iter().map(|text| key(text)).collect();
+            Spellings::of(backend, found.iter(), asked.iter())
+        };
+        let may_have =
+            |found: &[&str], backend| asked.clone().map(|key| of(found, backend).may_have(&key));
+        let mysql = DbBackend::MySql;
+        assert_eq!(may_have(&[], mysql), [false; 5]);
+        assert_eq!(may_have(&["ada"], mysql), [true, true, true, false, true]);
+        assert_eq!(
+            may_have(&["\u{e0}da"], mysql),
+            [true; 5],
+            "accents may not count"
+        );
+        assert_eq!(may_have(&["eve"], mysql), [true; 5], "nobody asked for it");
+        assert_eq!(may_have(&["ada"], DbBackend::Postgres), [true; 5]);
+    }
 }

@@ -35,10 +35,10 @@ pub(super) fn to_store(
     epoch: u32,
 ) -> Loaded {
     let found = match (&question.by, rows.as_slice()) {
-        (by, []) if by.is_exact(&context.entity) => absence(context, question, policy, epoch),
-        // An insert may not find it under the same cache key, because the database calls differently
-        // spelt values equal.
-        (_, []) => None,
+        (by, []) => {
+            let is_exact = by.is_exact(&context.entity);
+            absence(context, question, policy, is_exact, epoch)
+        }
         (By::Id(_), [row, ..]) => single_row(context, question, policy, row, epoch),
         (By::Lookup { lookup, values }, rows) => {
             index_entry(context, question, policy, (*lookup, values), rows, epoch)
@@ -87,9 +87,9 @@ fn index_entry(
             entity.index_key_is_exact(lookup, values)
         }
     };
-    let leads_here =
-        |row: &Row| entity.index_key_of(lookup, &*row.model).as_ref() == Some(&question.key);
+    let leads_here = |row: &Row| entity.leads_to(lookup, &question.key, &*row.model);
     if !complete || !rows.iter().all(leads_here) {
+        entity.stats.lookups_uncached.add(1);
         return None;
     }
     let ids: Vec<_> = rows.iter().map(|row| entity.id_of(&*row.model)).collect();
@@ -101,13 +101,20 @@ fn index_entry(
     })
 }
 
+/// Nothing is stored where an insert may not be sure to find it under the same cache key, because
+/// the database calls differently spelt values equal.
 fn absence(
     context: &EntityContext,
     question: &Question,
     policy: &ReadPolicy,
+    is_exact: bool,
     epoch: u32,
 ) -> Option<Loaded> {
     if policy.negative_ttl.is_zero() {
+        return None;
+    }
+    if !is_exact {
+        context.entity.stats.lookups_uncached.add(1);
         return None;
     }
     let fresh_ms = context.jittered_ms(policy.negative_ttl);

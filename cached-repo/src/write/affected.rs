@@ -7,7 +7,7 @@
 //!
 //! Does not tell the cache.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use sea_orm::{
     ActiveValue,
@@ -15,16 +15,24 @@ use sea_orm::{
 };
 
 use super::outcome::Verb;
-use crate::{context::EntityContext, entity::Entity, protocol::Key};
+use crate::{
+    context::EntityContext,
+    entity::{Entity, Meets},
+    protocol::Key,
+};
 
 /// The keys that a write affects, as far as they are known before its SQL.
 pub(super) struct AffectedKeys {
     /// The row's primary key; `None` if the database makes it.
     pub(super) id: Option<ValueTuple>,
+    /// The row may have another primary key than it is given, because the database rounds it.
+    pub(super) id_may_differ: bool,
     /// Of the index entries that lead to it afterwards.
     pub(super) index: IndexKeys,
     /// The same for the other models of the table.
     pub(super) siblings: Vec<Sibling>,
+    /// What columns are given that may round it, by position.
+    pub(super) rounded: Vec<(usize, Value)>,
 }
 
 /// Keys of the index entries of one model that lead to the row afterwards.
@@ -52,8 +60,10 @@ impl AffectedKeys {
         });
         Self {
             id: Some(id),
+            id_may_differ: false,
             index: IndexKeys::none(),
             siblings: siblings.collect(),
+            rounded: Vec::new(),
         }
     }
 
@@ -75,7 +85,11 @@ impl AffectedKeys {
                     .as_deref()
                 {
                     Some(_) if column.is_generated => After::Unknown,
-                    Some([at]) => own(*at),
+                    Some([at]) if entity.columns[*at].spells_like(column) => own(*at),
+                    Some([at]) => match own(*at) {
+                        After::Unchanged(_) => After::Unchanged(None),
+                        After::Set(_) | After::Unknown => After::Unknown,
+                    },
                     // A column that this model lacks.
                     _ if verb == Verb::Insert => After::Unknown,
                     _ => After::Unchanged(None),
@@ -84,10 +98,13 @@ impl AffectedKeys {
             let index = IndexKeys::after(sibling, verb, after);
             Sibling { context, index }
         });
+        let differs = |id: &ValueTuple| verb == Verb::Insert && !entity.keeps_key(id);
         Self {
+            id_may_differ: id.as_ref().is_some_and(differs),
             id,
             siblings: siblings.collect(),
             index: IndexKeys::after(entity, verb, own),
+            rounded: rounded(entity, values),
         }
     }
 
@@ -119,18 +136,21 @@ impl IndexKeys {
     fn after(entity: &Entity, verb: Verb, after: impl Fn(usize) -> After) -> Self {
         let mut keys = Self::none();
         for (at, lookup) in entity.lookups.iter().enumerate() {
-            let columns = lookup.columns.iter();
-            let columns: Vec<_> = columns.map(|column| after(column.at)).collect();
+            let columns: Vec<_> = (lookup.columns.iter())
+                .map(|column| after(column.at))
+                .collect();
+            let terms = lookup.condition.iter();
+            let terms: HashMap<_, _> = terms.map(|term| (term.at, after(term.at))).collect();
             let is_left_alone = |column: &After| matches!(column, After::Unchanged(_));
-            if verb == Verb::Update && columns.iter().all(is_left_alone) {
+            if verb == Verb::Update && columns.iter().chain(terms.values()).all(is_left_alone) {
                 continue;
             }
             keys.lookups.push(at);
-            let values = columns.into_iter().map(|column| match column {
-                After::Set(value) => Some(value),
-                After::Unchanged(value) => value,
-                After::Unknown => None,
-            });
+            let known = |at| terms.get(&at).and_then(|column| column.value().cloned());
+            if entity.meets_with(at, known) == Meets::No {
+                continue;
+            }
+            let values = columns.iter().map(|column| column.value().cloned());
             match values.collect::<Option<Vec<_>>>() {
                 Some(values) => keys.known.extend(entity.index_key(at, &values)),
                 None => keys.complete = false,
@@ -149,6 +169,28 @@ enum After {
     Unknown,
 }
 
+/// The values of lookups' columns that the columns may not keep.
+fn rounded(entity: &Entity, values: &[ActiveValue<Value>]) -> Vec<(usize, Value)> {
+    let columns = entity.lookups.iter().flat_map(|lookup| &lookup.columns);
+    let rounded = columns.filter_map(|column| match &values[column.at] {
+        ActiveValue::Set(value) if !entity.columns[column.at].keeps(value, entity.backend) => {
+            Some((column.at, value.clone()))
+        }
+        _ => None,
+    });
+    rounded.collect()
+}
+
+impl After {
+    fn value(&self) -> Option<&Value> {
+        match self {
+            Self::Set(value) => Some(value),
+            Self::Unchanged(value) => value.as_ref(),
+            Self::Unknown => None,
+        }
+    }
+}
+
 fn column_after(entity: &Entity, verb: Verb, at: usize, value: &ActiveValue<Value>) -> After {
     let is_raised = || {
         let version = entity.version.as_ref();
@@ -158,7 +200,11 @@ fn column_after(entity: &Entity, verb: Verb, at: usize, value: &ActiveValue<Valu
         return After::Unknown;
     }
     match (value, verb) {
-        (ActiveValue::Set(value), _) => After::Set(value.clone()),
+        (ActiveValue::Set(value), _) if entity.columns[at].keeps(value, entity.backend) => {
+            After::Set(value.clone())
+        }
+        // The database may round it.
+        (ActiveValue::Set(_), _) => After::Unknown,
         // The version check makes sure that it is still so.
         (ActiveValue::Unchanged(value), _) if entity.version.is_some() => {
             After::Unchanged(Some(value.clone()))

@@ -25,8 +25,8 @@ use crate::{
     database::Executor,
     entity::{
         Entity,
-        description::is_null,
         foreign_key::{Action, ForeignKey},
+        is_null,
         ops::ModelRef,
     },
     invalidation::Journal,

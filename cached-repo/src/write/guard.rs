@@ -104,7 +104,9 @@ impl<'a> WriteGuard<'a> {
     /// Whether some key is known only once the SQL has run, and must be blocked before it commits.
     pub(super) fn needs_late_blocks(&self) -> bool {
         let row_is_unknown = self.affected.id.is_none();
-        !self.affected.index_is_complete() || (self.context.must_block() && row_is_unknown)
+        !self.affected.index_is_complete()
+            || self.affected.id_may_differ
+            || (self.context.must_block() && row_is_unknown)
     }
 
     /// Adds keys of other rows that the statements of the write have changed; to be blocked with those
@@ -241,6 +243,10 @@ impl<'a> WriteGuard<'a> {
     /// What to publish of a committed row.
     fn changes(&self, written: &Written) -> Vec<(Key, Change)> {
         let (context, model) = (self.context, &*written.model);
+        for (at, given) in &self.affected.rounded {
+            let entity = &context.entity;
+            entity.columns[*at].learn(given, &entity.ops.value(model, *at), entity.backend);
+        }
         let key = context.entity.key_of(model);
         let put = self
             .epoch
@@ -273,7 +279,7 @@ fn index_changes(
     model: ModelRef<'_>,
 ) -> Vec<(Key, Change)> {
     let lookups = affected.index.lookups.iter();
-    let keys = lookups.filter_map(|at| context.entity.index_key_of(*at, model));
+    let keys = lookups.filter_map(|at| context.entity.index_key_if_met(*at, model));
     keys.map(|key| (key, context.index_change())).collect()
 }
 

@@ -1,10 +1,10 @@
 //! An entity without a model, for tests of the engine: a table `pair` of a number and a text.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicUsize};
 
 use sea_orm::{
     DbBackend, DbErr, QueryResult,
-    sea_query::{Expr, IntoIden, IntoTableRef, Query, Value, ValueTuple},
+    sea_query::{ArrayType, Expr, IntoIden, IntoTableRef, Query, Value, ValueTuple},
 };
 
 use super::{Column, Comparison, Entity, Parts};
@@ -30,7 +30,15 @@ pub(crate) fn pair(namespace: &str, backend: DbBackend) -> Entity {
         name: name.into_iden(),
         reference: ("pair".into_iden(), name.into_iden()),
         is_generated: false,
-        comparison: Comparison::Plain,
+        value_type: match name {
+            "id" => ArrayType::BigInt,
+            _ => ArrayType::String,
+        },
+        comparison: match name {
+            "id" => Comparison::Values,
+            _ => Comparison::Texts,
+        },
+        kept_places: AtomicUsize::new(0),
     };
     Parts {
         table: "pair".into_table_ref(),

@@ -14,8 +14,8 @@ use sea_orm::{
     },
 };
 
-use super::{Entity, is_null};
-use crate::{cached::AnyModel, database::Executor};
+use super::Entity;
+use crate::{cached::AnyModel, database::Executor, entity::is_null};
 
 /// What an update expects of its row, and what it does to it.
 pub(crate) struct Update<'a> {
@@ -64,12 +64,16 @@ impl Entity {
         select
     }
 
-    /// The rows that a lookup finds by any of these values, ordered by primary key.
+    /// The rows that a lookup finds by any of these values and that meet its condition, ordered by
+    /// primary key.
     pub(crate) fn select_by_lookup(&self, lookup: usize, values: &[Vec<Value>]) -> SelectStatement {
         let columns = self.lookups[lookup].columns.iter();
         let columns: Vec<_> = columns.map(|column| column.at).collect();
         let mut select = self.select.clone();
         select.cond_where(self.any_of(&columns, values));
+        for term in &self.lookups[lookup].condition {
+            select.and_where(term.sql(&self.columns[term.at]));
+        }
         for at in &self.key_columns {
             select.order_by(self.columns[*at].reference.clone(), Order::Asc);
         }
