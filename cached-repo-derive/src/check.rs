@@ -2,7 +2,7 @@
 //!
 //! A rule reads the syntax, and the model if it depends on lookups. It changes neither.
 
-use syn::{Data, DeriveInput};
+use syn::{Data, DeriveInput, Ident, ext::IdentExt};
 
 use crate::{
     diag::Diagnostics,
@@ -18,6 +18,7 @@ pub(crate) fn check(input: &StructSyntax, model: &Model, diag: &mut Diagnostics)
         index_is_not_unique(input, field, diag);
         normalize_is_used(field, is_found_by, diag);
         normalize_is_on_a_text(field, is_found_by, diag);
+        is_found_by_what_has_one_spelling(at, field, input, diag);
         key_of_a_lookup_has_serde(field, model, diag);
     }
     one_version(input, diag);
@@ -86,6 +87,33 @@ fn normalize_is_on_a_text(field: &FieldSyntax, is_found_by: bool, diag: &mut Dia
         diag.error(
             &field.ty,
             "`normalize` gives texts one spelling: it goes with a `String` column",
+        );
+    }
+}
+
+/// Reports the types whose names say enough. For others the runtime warns when the repository is opened.
+fn is_found_by_what_has_one_spelling(
+    at: usize,
+    field: &FieldSyntax,
+    input: &StructSyntax,
+    diag: &mut Diagnostics,
+) {
+    let Some(what) = types::unspelt(&field.ty) else {
+        return;
+    };
+    let own = field.attrs.unique.iter().chain(&field.attrs.index);
+    let own = own.map(|attr| attr.span);
+    let of_struct = input.attrs.lookups.iter().flat_map(|attr| &attr.columns);
+    let of_struct = of_struct.filter(|column| column.unraw() == input.fields[at].ident.unraw());
+    if let Some(span) = own.chain(of_struct.map(Ident::span)).next() {
+        diag.error_at(
+            span,
+            format!(
+                "{what} has no spelling that a key could have, so it cannot be found through the cache: \
+                 find the rows by a column of another type, which the database or the program computes \
+                 from `{}`",
+                field.ident
+            ),
         );
     }
 }

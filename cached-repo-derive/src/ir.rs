@@ -3,9 +3,10 @@
 //! Plain data with small accessors: nothing is parsed here, and no rule is checked. Values that
 //! need no interpretation keep the type that `syntax` read them into.
 
+use proc_macro2::Span;
 use syn::{Ident, Path, Type, Visibility};
 
-use crate::syntax::{LookupKind, NearAttr, Options};
+use crate::syntax::{LookupKind, NearAttr, Options, Test};
 
 /// A struct that derives `CachedEntity`.
 pub(crate) struct Model {
@@ -69,6 +70,22 @@ pub(crate) struct Lookup {
     /// Positions in the fields of the model.
     pub(crate) fields: Vec<usize>,
     pub(crate) kind: LookupKind,
+    pub(crate) condition: Option<Condition>,
+}
+
+/// What a lookup demands of its rows.
+pub(crate) struct Condition {
+    /// As it is written.
+    pub(crate) text: String,
+    pub(crate) span: Span,
+    pub(crate) terms: Vec<Term>,
+}
+
+/// One term of a condition.
+pub(crate) struct Term {
+    /// Its position in the fields of the model.
+    pub(crate) field: usize,
+    pub(crate) test: Test,
 }
 
 impl Model {

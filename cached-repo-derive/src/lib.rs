@@ -87,6 +87,13 @@ use crate::diag::Diagnostics;
 /// | `with = "module"` | `module::serialize` and `module::deserialize` encode the column, as with serde's `with` |
 /// | `generated` | only the database writes the column (`GENERATED ALWAYS AS …`): inserts and saves omit it |
 ///
+/// A lookup can be restricted to rows that meet a condition, for example to those that are not deleted:
+/// `unique(where = "deleted_at IS NULL")`, or
+/// `index(team_id, where = "status = 'active' AND NOT banned")`. A condition consists of terms with `AND`
+/// between them: `column IS NULL`, `column IS NOT NULL`, `column` and `NOT column` for a boolean, and
+/// `=` or `<>` with an integer, a text or an enum's value. Anything else does not compile, because the
+/// cache decides for every row whether it meets the condition.
+///
 /// A lookup can have a name of its own: `unique(name = "handle")` generates `find_by_handle`, and
 /// `index(a, b, name = "team")` generates `find_all_by_team`.
 ///

@@ -20,6 +20,7 @@ fn the_expansion_of_a_representative_model_is_the_checked_in_one() {
         #[sea_orm(table_name = "user")]
         #[cached(ttl = "10m", negative_ttl = "1500ms", name = "person", repository = "Users")]
         #[cached(unique(team_id, r#type, name = "role"))]
+        #[cached(index(team_id, where = "type IS NULL AND mail <> 'a'", name = "guests"))]
         pub struct Model {
             #[sea_orm(primary_key)]
             pub id: i64,

@@ -55,6 +55,35 @@ pub(crate) fn is_text(ty: &Type) -> bool {
     is_string(ty) || inner_of_option(ty).is_some_and(is_string)
 }
 
+/// What a type is if databases have no one spelling for its values, as far as the name says so.
+pub(crate) fn unspelt(ty: &Type) -> Option<&'static str> {
+    let ty = inner_of_option(ty).unwrap_or(ty);
+    let is_bytes = |ty: &Type| last_segment(ty).is_some_and(|name| name == "u8");
+    match last_segment(ty)?.to_string().as_str() {
+        "Json" | "JsonValue" => Some("JSON"),
+        "Vec" if !argument(ty).is_some_and(is_bytes) => Some("an array"),
+        "PgVector" => Some("a vector"),
+        _ => None,
+    }
+}
+
+/// The only argument of a generic type.
+fn argument(ty: &Type) -> Option<&Type> {
+    let path = match ty {
+        Type::Path(path) => path,
+        Type::Group(group) => return argument(&group.elem),
+        Type::Paren(paren) => return argument(&paren.elem),
+        _ => return None,
+    };
+    match &path.path.segments.last()?.arguments {
+        PathArguments::AngleBracketed(arguments) => match arguments.args.first()? {
+            GenericArgument::Type(inner) => Some(inner),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
 /// Whether this is the type of a relation in SeaORM's dense form.
 pub(crate) fn is_relation(ty: &Type) -> bool {
     last_segment(ty)

@@ -133,7 +133,7 @@ async fn a_transaction_over_very_many_rows_commits(world: World) {
 }
 
 /// Counts the warnings of the library.
-struct Warnings(Arc<AtomicUsize>);
+pub(crate) struct Warnings(pub(crate) Arc<AtomicUsize>);
 
 impl tracing::Subscriber for Warnings {
     fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {

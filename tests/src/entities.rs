@@ -49,6 +49,7 @@ pub mod setting {
 }
 
 pub mod audited;
+pub mod conditions;
 pub mod family;
 pub mod json;
 pub mod keys;
@@ -58,4 +59,5 @@ pub mod near;
 pub mod notes;
 pub mod policies;
 pub mod reloads;
+pub mod spelt;
 pub mod verbs;

@@ -94,6 +94,34 @@ pub mod leaf {
     impl ActiveModelBehavior for ActiveModel {}
 }
 
+/// Found among the rows that are published.
+pub mod draft {
+    use cached_repo::CachedEntity;
+    use sea_orm::entity::prelude::*;
+
+    use super::Text;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, CachedEntity)]
+    #[sea_orm(table_name = "draft")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub id: i64,
+        #[cached(unique(where = "published"))]
+        pub slug: i32,
+        #[cached(index(where = "published"))]
+        pub shelf: i32,
+        pub published: bool,
+        pub text: Text,
+        #[cached(version)]
+        pub version: i64,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
 /// A text that stops at its gate when it comes from the database, and never when it comes from the
 /// cache.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -43,17 +43,20 @@ impl Finder<'_> {
     fn find(&self) -> TokenStream {
         let (vis, model, at) = (&self.model.vis, &self.model.ident, self.at);
         let (name, columns) = (format_ident!("{}", self.lookup.method()), self.columns());
+        let condition = self.condition();
         let (about, found, function) = match self.lookup.kind {
             LookupKind::Unique => (
                 format!(
-                    " Reads the row with this {columns} through the cache; `None` if there is none."
+                    " Reads the row with this {columns}{condition} through the cache; `None` if there is \
+                     none."
                 ),
                 quote!(__c::Option<__c::Cached<#model>>),
                 quote!(find_one),
             ),
             LookupKind::Index { .. } => (
                 format!(
-                    " Reads the rows with this {columns} through the cache, ordered by primary key."
+                    " Reads the rows with this {columns}{condition} through the cache, ordered by \
+                     primary key."
                 ),
                 quote!(__c::Vec<__c::Cached<#model>>),
                 quote!(find_all),
@@ -80,9 +83,10 @@ impl Finder<'_> {
     fn find_each(&self, name: &Ident) -> TokenStream {
         let (vis, model, at) = (&self.model.vis, &self.model.ident, self.at);
         let about = format!(
-            " Reads the rows with these {} through the cache, in the order asked: one request to the \
+            " Reads the rows with these {}{} through the cache, in the order asked: one request to the \
              cache, and one statement for the rows that it does not have.",
-            self.columns()
+            self.columns(),
+            self.condition()
         );
         let types: Vec<_> = self.fields.iter().map(|field| self.sought(field)).collect();
         let names: Vec<_> = self.fields.iter().map(|field| &field.ident).collect();
@@ -109,6 +113,12 @@ impl Finder<'_> {
     /// The names of the columns, for the docs.
     fn columns(&self) -> String {
         list(self.fields.iter().map(|field| field.ident.unraw()))
+    }
+
+    /// The condition, for the docs.
+    fn condition(&self) -> String {
+        let condition = self.lookup.condition.as_ref();
+        condition.map_or_else(String::new, |it| format!(" among those with `{}`", it.text))
     }
 
     /// The type of an argument. A unique lookup cannot search for NULL, which is equal to nothing.

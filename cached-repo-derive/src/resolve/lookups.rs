@@ -10,8 +10,8 @@ use syn::{Ident, ext::IdentExt};
 
 use crate::{
     diag::{Diagnostics, did_you_mean, list},
-    ir::Lookup,
-    syntax::{FieldAttrs, FieldSyntax, LookupAttr, LookupKind, StructSyntax},
+    ir::{Condition, Lookup, Term},
+    syntax::{ConditionAttr, FieldAttrs, FieldSyntax, LookupAttr, LookupKind, StructSyntax},
 };
 
 /// Methods that every repository has.
@@ -25,8 +25,18 @@ struct Candidate {
 
 impl Candidate {
     fn new(name: String, fields: Vec<usize>, kind: LookupKind, span: Span) -> Self {
-        let lookup = Lookup { name, fields, kind };
+        let lookup = Lookup {
+            name,
+            fields,
+            kind,
+            condition: None,
+        };
         Self { lookup, span }
+    }
+
+    fn only(mut self, condition: Option<Condition>) -> Self {
+        self.lookup.condition = condition;
+        self
     }
 }
 
@@ -47,7 +57,7 @@ fn of_fields(input: &StructSyntax, diag: &mut Diagnostics) -> Vec<Candidate> {
         if !can_have_lookups(input, field, diag) {
             continue;
         }
-        candidates.extend(of_field(input, at, field));
+        candidates.extend(of_field(input, at, field, diag));
         for group in &field.attrs.sea_orm.unique_keys {
             let position = *groups.entry(group.value()).or_insert(candidates.len());
             match candidates.get_mut(position) {
@@ -84,11 +94,12 @@ fn can_have_lookups(input: &StructSyntax, field: &FieldSyntax, diag: &mut Diagno
 }
 
 /// The lookups of `unique` and `index` on a field.
-fn of_field<'a>(
+fn of_field(
     input: &StructSyntax,
     at: usize,
-    field: &'a FieldSyntax,
-) -> impl Iterator<Item = Candidate> + use<'a> {
+    field: &FieldSyntax,
+    diag: &mut Diagnostics,
+) -> Vec<Candidate> {
     let FieldAttrs {
         unique,
         index,
@@ -103,9 +114,70 @@ fn of_field<'a>(
     });
     let ours = unique.iter().chain(index).map(move |attr| {
         let name = attr.name.as_ref().map_or_else(own_name, text);
-        Candidate::new(name, vec![at], attr.kind, attr.span)
+        let condition = attr.condition.as_ref();
+        let condition = condition.and_then(|it| resolve_condition(&input.fields, it, diag));
+        Candidate::new(name, vec![at], attr.kind, attr.span).only(condition)
     });
-    of_sea_orm.into_iter().chain(ours)
+    of_sea_orm.into_iter().chain(ours).collect()
+}
+
+/// The condition of a lookup, by the positions of its columns. After a mistake the lookup stays without
+/// it, for the callers of its methods.
+fn resolve_condition(
+    fields: &[FieldSyntax],
+    condition: &ConditionAttr,
+    diag: &mut Diagnostics,
+) -> Option<Condition> {
+    let terms = condition
+        .terms
+        .iter()
+        .map(|term| match condition_column(fields, &term.column) {
+            Ok(field) => Some(Term {
+                field,
+                test: term.test.clone(),
+            }),
+            Err(problem) => {
+                diag.error(&condition.literal, problem);
+                None
+            }
+        });
+    let terms: Vec<_> = terms.collect();
+    Some(Condition {
+        text: condition.literal.value(),
+        span: condition.literal.span(),
+        terms: terms.into_iter().collect::<Option<_>>()?,
+    })
+}
+
+/// The position of a column that a condition names: as the table does, or as the model does.
+fn condition_column(fields: &[FieldSyntax], word: &str) -> Result<usize, String> {
+    let column = |field: &FieldSyntax| field.attrs.sea_orm.column_name.clone();
+    let in_table = |field: &FieldSyntax| column(field).is_some_and(|name| name == word);
+    let in_model = |field: &FieldSyntax| field.name() == word;
+    let position = fields.iter().position(in_table);
+    let Some(at) = position.or_else(|| fields.iter().position(in_model)) else {
+        let names: Vec<_> = fields.iter().map(FieldSyntax::name).collect();
+        let instead = match did_you_mean(word, names.iter().map(String::as_str)) {
+            Some(meant) => format!("; did you mean `{meant}`?"),
+            None => format!(", expected some of {}", list(&names)),
+        };
+        return Err(format!("the model has no column `{word}`{instead}"));
+    };
+    let field = &fields[at];
+    if field.attrs.sea_orm.ignore {
+        return Err(format!(
+            "`{word}` is `#[sea_orm(ignore)]`, so the table has no such column"
+        ));
+    }
+    let is_another = |(other, field): (usize, &FieldSyntax)| other != at && in_model(field);
+    if fields.iter().enumerate().any(is_another) {
+        return Err(format!(
+            "`{word}` is the column of the field `{}`, and the name of another field: rename one of \
+             them",
+            field.name()
+        ));
+    }
+    Ok(at)
 }
 
 /// A part of a method's name, made of the name of SeaORM's `unique_key`, which can be any text.
@@ -147,7 +219,9 @@ fn of_struct(input: &StructSyntax, attr: &LookupAttr, diag: &mut Diagnostics) ->
     let words: Vec<_> = attr.columns.iter().map(text).collect();
     let joined = || words.join("_and_");
     let name = attr.name.as_ref().map_or_else(joined, text);
-    Some(Candidate::new(name, fields, attr.kind, attr.span))
+    let condition = attr.condition.as_ref();
+    let condition = condition.and_then(|it| resolve_condition(&input.fields, it, diag));
+    Some(Candidate::new(name, fields, attr.kind, attr.span).only(condition))
 }
 
 /// The position of the field that is called like a column of a lookup.

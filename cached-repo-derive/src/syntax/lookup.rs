@@ -11,6 +11,7 @@ use syn::{
 
 use super::{
     attribute::Level,
+    condition::{self, ConditionAttr},
     option::{Given, Key, key, skip_value, unknown_setting},
 };
 use crate::diag::Diagnostics;
@@ -19,6 +20,7 @@ use crate::diag::Diagnostics;
 const SETTINGS: &[Key] = &[
     key("max_rows", "max_rows = 100"),
     key("name", "name = \"handle\""),
+    key("where", "where = \"deleted_at IS NULL\""),
 ];
 
 /// A request to find rows by columns.
@@ -28,6 +30,7 @@ pub(crate) struct LookupAttr {
     pub(crate) columns: Vec<Ident>,
     pub(crate) name: Option<Ident>,
     pub(crate) kind: LookupKind,
+    pub(crate) condition: Option<ConditionAttr>,
 }
 
 /// How many rows a lookup can find.
@@ -59,6 +62,7 @@ pub(crate) fn read(
         columns: Vec::new(),
         name: None,
         kind,
+        condition: None,
     };
     let (name, example) = (given.key.name, given.key.example);
     let on_a_field = level == Level::Field;
@@ -121,7 +125,7 @@ impl LookupAttr {
         Ok(())
     }
 
-    /// Reads the value of `max_rows = 100` or `name = "…"`.
+    /// Reads the value of `max_rows = 100`, `name = "…"` or `where = "…"`.
     fn setting(&mut self, word: &Ident, content: ParseStream<'_>, diag: &mut Diagnostics) {
         let value = skip_value(content);
         // On the value, or on the setting if there is no value.
@@ -140,6 +144,16 @@ impl LookupAttr {
                     )),
                 }
             }
+            ("where", _) => match syn::parse2::<LitStr>(value.clone()) {
+                Ok(literal) => match condition::read(literal) {
+                    Ok(condition) => self.condition = Some(condition),
+                    Err(error) => diag.push(error),
+                },
+                Err(_) => diag.push(wrong(
+                    "`where` is what the rows must meet, in quotes: write \
+                     `where = \"deleted_at IS NULL\"`",
+                )),
+            },
             ("max_rows", LookupKind::Index { .. }) => {
                 let rows = syn::parse2::<LitInt>(value.clone());
                 match rows.and_then(|rows| rows.base10_parse::<NonZeroUsize>()) {

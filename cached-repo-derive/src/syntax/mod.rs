@@ -4,6 +4,7 @@
 //! Every option is read on its own. Later stages know what the options mean together.
 
 mod attribute;
+mod condition;
 mod field;
 mod lookup;
 mod model;
@@ -14,6 +15,7 @@ use syn::{Data, DeriveInput, Fields, Generics, Ident, Type, Visibility, ext::Ide
 
 pub(crate) use self::{
     attribute::is_cached,
+    condition::{ConditionAttr, Test},
     field::FieldAttrs,
     lookup::{LookupAttr, LookupKind},
     model::{ModelAttrs, OnCacheFailure, Options, RowCodec},

@@ -61,6 +61,23 @@ const _: () = {
                         __c::by(__c::ColumnOf::<Model>::Type, __c::None),
                     ],
                 ),
+                __c::only(
+                    __c::index(
+                        &[__c::by(__c::ColumnOf::<Model>::TeamId, __c::None)],
+                        __c::None,
+                    ),
+                    &[
+                        __c::null::<
+                            Model,
+                            Option<Kind>,
+                        >(__c::ColumnOf::<Model>::Type, true),
+                        __c::text::<
+                            Model,
+                            String,
+                            _,
+                        >(__c::ColumnOf::<Model>::Email, false, "a"),
+                    ],
+                ),
             ];
             LOOKUPS
         }
@@ -176,6 +193,17 @@ const _: () = {
                 ],
             );
             __c::find_each(&self.0, 2usize, values).await
+        }
+        /// Reads the rows with this `team_id` among those with `type IS NULL AND mail <> 'a'` through the cache, ordered by primary key.
+        ///
+        /// # Errors
+        /// When the database fails.
+        pub async fn find_all_by_guests(
+            &self,
+            team_id: i64,
+        ) -> __c::Result<__c::Vec<__c::Cached<Model>>, __c::ReadError> {
+            let values = __c::values([__c::value::<i64>(team_id)]);
+            __c::find_all(&self.0, 3usize, values).await
         }
     }
     #[automatically_derived]

@@ -220,7 +220,7 @@ impl BlockSet {
         let put = change.put.clone();
         let put = put.filter(|put| *state == BlockState::Blocked && put.version >= change.floor);
         // Any row of the entity may have changed since: what was saved may never have been committed.
-        let put = put.filter(|_| !self.entities.contains(&change.prefix));
+        let put = put.filter(|_| !self.entities.contains_key(&change.prefix));
         let floor = change.known();
         let invalidate = Outcome::Invalidate { floor };
         let tell = async |outcome| {

@@ -57,7 +57,7 @@ pub(crate) const NEAR_BOUND: Duration =
 /// Whether `invalidate_all` in a transaction protects what it names before the COMMIT, as a block does.
 /// Hole 9 of ARCHITECTURE.md says that it does not. Once it does, this is true, and the checker excuses
 /// nothing for it.
-pub(crate) const INVALIDATE_ALL_PROTECTS_TRANSACTIONS: bool = false;
+pub(crate) const INVALIDATE_ALL_PROTECTS_TRANSACTIONS: bool = true;
 
 /// Worker processes.
 pub(crate) const WORKERS: usize = 4;

@@ -12,6 +12,7 @@ use sea_orm::ActiveValue::Set;
 
 mod abandoned;
 mod commits;
+mod conditions;
 mod races;
 mod random;
 

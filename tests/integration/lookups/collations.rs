@@ -239,3 +239,31 @@ async fn a_column_that_pads_its_texts_misleads_nobody(world: World) {
     codes.delete_by_id(two).await.unwrap();
     assert_eq!(look().await, [0; 0]);
 }
+
+everywhere!(spellings_that_are_asked_for_together_are_found_alike);
+/// Goal: one row, and a cold batch that asks for it in several spellings: each finds what it finds alone.
+async fn spellings_that_are_asked_for_together_are_found_alike(world: World) {
+    if world.backend() == DbBackend::MySql {
+        create(&world, "nick").await;
+    } else {
+        world.create_table(nick::Entity).await;
+    }
+    let nicks = nick::Repository::new(&world.db().await);
+    let row = nick::ActiveModel {
+        name: Set("ada".into()),
+        clan: Set("a".into()),
+        ..Default::default()
+    };
+    nicks.insert(row).await.unwrap();
+    let names = ["ada", "ADA", "bob", "\u{e0}da"];
+    let many = nicks.find_by_names(names).await.unwrap();
+    let mut alone = Vec::new();
+    for name in names {
+        nicks.invalidate_all().await.unwrap();
+        alone.push(nicks.find_by_name(name).await.unwrap());
+    }
+    assert_eq!(many, alone);
+    let found = many.iter().filter(|row| row.is_some()).count();
+    let by_collation = world.backend() == DbBackend::MySql;
+    assert_eq!(found, if by_collation { 3 } else { 1 });
+}

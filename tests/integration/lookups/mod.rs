@@ -10,6 +10,7 @@ mod absences;
 mod basics;
 mod batches;
 mod collations;
+mod conditions;
 mod cost;
 mod harm;
 mod lists;
@@ -17,6 +18,7 @@ mod made_by_the_database;
 mod moves;
 mod nulls;
 mod repairs;
+mod spelt;
 mod unique_batches;
 
 const LIMIT: Duration = Duration::from_secs(10);
