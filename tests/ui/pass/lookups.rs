@@ -1,7 +1,10 @@
 //! Rows that are found by columns of many types.
 #![deny(warnings, missing_docs, clippy::pedantic)]
 
-use cached_repo::{CachedEntity, LookupKind};
+use cached_repo::{
+    __private::{Literal, Test},
+    CachedEntity, LookupKind,
+};
 use sea_orm::{
     entity::prelude::*,
     prelude::{DateTime, Decimal},
@@ -32,6 +35,13 @@ pub struct Slug(pub String);
     index(state, urgent, max_rows = 10, name = "desk")
 )]
 #[cached(index(price), repository = "Tickets")]
+#[cached(index(
+    day,
+    where = "state = 'open' AND was IS NULL AND \"number\" <> -1 AND (NOT urgent)",
+    name = "open_on",
+    max_rows = 10
+))]
+#[cached(unique(slug, number, where = "was <> 'closed'", name = "reopened"))]
 pub struct Model {
     /// The key.
     #[sea_orm(primary_key)]
@@ -92,6 +102,9 @@ pub async fn finders(tickets: &Tickets, day: Date, since: DateTime, slug: Slug, 
     let _ = tickets.find_all_by_price(Decimal::ONE).await;
     let _ = tickets.find_all_by_since(since).await;
     let _ = tickets.fresh().find_by_alias(String::from("ada")).await;
+    let _ = tickets.find_all_by_open_on(day).await;
+    let _ = tickets.find_by_reopened(Slug("a".into()), 1).await;
+    let _ = tickets.find_by_reopeneds([]).await;
 }
 
 /// Goal: the runtime is told what the struct says, in the order of the methods.
@@ -107,7 +120,20 @@ fn lookups_are_what_the_struct_says() {
     let short = LookupKind::Index { max_rows: Some(10) };
     let of_fields = [list, list, unique, unique, unique, list].map(|kind| (1, kind));
     assert_eq!(kinds[..6], of_fields);
-    assert_eq!(kinds[6..], [(2, unique), (2, short), (1, list)]);
+    assert_eq!(kinds[6..9], [(2, unique), (2, short), (1, list)]);
+    assert_eq!(kinds[9..], [(1, short), (2, unique)]);
+    let terms = lookups.iter().flat_map(|it| it.condition);
+    let tests: Vec<_> = terms.map(|it| it.test).collect();
+    assert_eq!(
+        tests,
+        [
+            Test::Is(Literal::Text("open")),
+            Test::Null,
+            Test::IsNot(Literal::Integer(-1)),
+            Test::Is(Literal::Boolean(false)),
+            Test::IsNot(Literal::Text("closed")),
+        ]
+    );
     let normalizers = lookups.iter().flat_map(|it| it.columns);
     let normalizers: Vec<_> = normalizers.filter_map(|it| it.normalize).collect();
     assert_eq!(normalizers.len(), 1);
