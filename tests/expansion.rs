@@ -31,6 +31,10 @@ mod expanded;
 mod hostile_names;
 #[path = "ui/pass/keys.rs"]
 mod keys;
+#[expect(
+    clippy::duplicated_attributes,
+    reason = "two lookups may have the same column"
+)]
 #[path = "ui/pass/lookups.rs"]
 mod lookups;
 #[path = "ui/pass/macro_made.rs"]

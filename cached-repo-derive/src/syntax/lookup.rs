@@ -112,11 +112,11 @@ impl LookupAttr {
     fn arguments(&mut self, content: ParseStream<'_>, diag: &mut Diagnostics) -> syn::Result<()> {
         while !content.is_empty() {
             let word = content.call(Ident::parse_any)?;
-            if !content.peek(Token![=]) {
-                self.columns.push(word);
-            } else {
-                content.parse::<Token![=]>()?;
+            // A keyword is no column's name.
+            if content.parse::<Option<Token![=]>>()?.is_some() || word == "where" {
                 self.setting(&word, content, diag);
+            } else {
+                self.columns.push(word);
             }
             if !content.is_empty() {
                 content.parse::<Token![,]>()?;

@@ -45,7 +45,7 @@ use crate::{
     },
     session::Scope,
     telemetry::EntityStats,
-    tier::{Fetched, Reply, run_bounded},
+    tier::{Fetched, Reply},
 };
 
 /// The rows that answer a question, or why there is no answer.
@@ -475,27 +475,6 @@ impl Query {
                 let _ = self.load(guard, |_| {}).await;
             }
         });
-    }
-}
-
-/// Tells the cache what was loaded for questions of one kind: stores it under its lease, and repairs
-/// what a fresh read contradicts.
-pub(super) async fn settle(loads: Vec<(Query, Option<LeaseGuard>, Rows)>, cost_ms: u32) {
-    let Some((first, ..)) = loads.first() else {
-        return;
-    };
-    let (reader, policy) = (Arc::clone(&first.reader), first.policy);
-    let kind = first.question.by.clone();
-    let stored = loads.into_iter().map(async |(query, guard, rows)| {
-        match guard {
-            Some(guard) => query.store(guard, Some(&rows), cost_ms).await,
-            None => reader.leases.announce(&query.question.key).await,
-        }
-        rows.into_vec()
-    });
-    let rows = run_bounded(stored).await;
-    if policy.fresh {
-        reader.repairs(&policy).after(&kind, &rows.concat()).await;
     }
 }
 

@@ -42,6 +42,7 @@ mod question;
 mod repair;
 mod seen;
 mod select;
+mod settle;
 mod single_flight;
 mod store;
 #[cfg(test)]

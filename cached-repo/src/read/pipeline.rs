@@ -16,10 +16,11 @@ use super::{
     batch::{Batch, Load, Missed, Place},
     budget::Budget,
     lease::Acquired,
-    load::{Answer, Query, Reader, load_cost_ms, settle},
+    load::{Answer, Query, Reader, load_cost_ms},
     question::{By, Question, Rows},
     seen::{Freshness, Seen, View, wanted},
     select::MAX_KEYS_PER_STATEMENT,
+    settle::settle,
     single_flight::{Lost, Turn, Waiters},
 };
 use crate::{

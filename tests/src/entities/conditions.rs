@@ -1,4 +1,8 @@
 //! Entities that are found among the rows that meet a condition.
+#![expect(
+    clippy::duplicated_attributes,
+    reason = "two lookups may have the same column"
+)]
 
 /// Deleted softly: its number is unique among the living. Rows are kept near, too.
 pub mod tenant {
