@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Keys that are blocked before a COMMIT: more would take longer than the first block stands. Beyond,
-/// entities are invalidated as a whole after it.
+/// entities are blocked as a whole.
 const MAX_KEYS: usize = 50_000;
 
 /// Rows that are read before a COMMIT, one by one, because raw SQL has changed them. Beyond, as above.

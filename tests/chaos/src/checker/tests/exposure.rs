@@ -249,7 +249,7 @@ fn a_statement_about_many_rows_is_missed_until_invalidate_all_at_most() {
         .breaks(Rule::OlderThanAcknowledged);
 }
 
-/// Goal: excuse *wholesale*: hole 9, as long as the library has it. It ends with the acknowledgement; if
+/// Goal: excuse *wholesale*: `invalidate_all` in a transaction, if that does not protect it. It ends with the acknowledgement; if
 /// there is none, with the bound.
 #[test]
 fn what_invalidate_all_names_in_a_transaction_is_excused_as_hole_9_says() {
