@@ -39,8 +39,6 @@
 //! - *late*: it was committed after its block may have lapsed;
 //! - *bypassing*: it went past the library, and was invalidated afterwards, by its key or with its
 //!   whole entity;
-//! - *wholesale*: the same in a transaction, with `invalidate_all`, if that did not protect it (see
-//!   [`INVALIDATE_ALL_PROTECTS_TRANSACTIONS`](crate::settings::INVALIDATE_ALL_PROTECTS_TRANSACTIONS));
 //! - *keyless*: the database made the key of an inserted row, in one statement of a process that
 //!   proceeds without the cache (hole 7).
 //!

@@ -91,8 +91,6 @@ pub(crate) enum Record {
         change: Change,
         /// The state that it expects the row to have, if it checks.
         base: Option<Seen>,
-        /// The cache is told by an `invalidate_all` in the transaction.
-        wholesale: bool,
     },
     /// The database has made the key of an attempt's row.
     Keyed { op: OpId, attempt: usize, id: i64 },
@@ -312,7 +310,6 @@ mod tests {
                 key,
                 change: Change::Put("w1.1-21".into()),
                 base: Some(seen.clone()),
-                wholesale: false,
             },
             Record::Read(Read {
                 verb: "find".into(),

@@ -54,10 +54,6 @@ pub(crate) const BOUND: Duration = Duration::from_millis(
 pub(crate) const NEAR_BOUND: Duration =
     Duration::from_millis((500 + 2 * CACHE_TIMEOUT.as_millis() + CLOCK_SLACK.as_millis()) as u64);
 
-/// Whether `invalidate_all` in a transaction protects what it names before the COMMIT, as a block does: by
-/// the epoch of the entity. The checker excuses nothing for it then.
-pub(crate) const INVALIDATE_ALL_PROTECTS_TRANSACTIONS: bool = true;
-
 /// Worker processes.
 pub(crate) const WORKERS: usize = 4;
 /// Tasks in each.

@@ -442,7 +442,6 @@ impl Actor {
             key: key::<M>(id),
             change,
             base,
-            wholesale: false,
         });
     }
 

@@ -6,14 +6,14 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::{
     Evidence, Findings,
-    operations::{Attempt, Operation, Operations},
+    operations::{Operation, Operations},
     timeline::{State, Timeline},
 };
 use crate::{
     clock::Moment,
     entities::Key,
     history::Invalidated,
-    settings::{BLOCK, BOUND, INVALIDATE_ALL_PROTECTS_TRANSACTIONS, Policy},
+    settings::{BLOCK, BOUND, Policy},
     stage::Loss,
 };
 
@@ -30,8 +30,6 @@ pub(crate) enum Cause {
     Forgotten,
     /// The database made its key, so that there was no block.
     Keyless,
-    /// It was named by an `invalidate_all` in its transaction.
-    Wholesale,
 }
 
 /// When readers may miss a write.
@@ -63,10 +61,9 @@ impl Exposures {
         let mut exposures = Self::default();
         for (key, timeline) in timelines {
             for (at, state) in timeline.states.iter().enumerate() {
-                let of_writers = state.writers.iter().filter_map(|(writer, attempt)| {
+                let of_writers = state.writers.iter().filter_map(|(writer, _)| {
                     let operation = &operations.all()[*writer];
-                    let attempt = &operation.attempts[*attempt];
-                    exposure(operation, attempt, state, *key, &evidence.losses)
+                    exposure(operation, state, *key, &evidence.losses)
                 });
                 // If several operations may have done it: the one that is excused for longest.
                 if let Some(exposure) = of_writers.max_by_key(|exposure| exposure.until) {
@@ -85,7 +82,6 @@ impl Exposures {
 
 fn exposure(
     operation: &Operation<'_>,
-    attempt: &Attempt<'_>,
     state: &State<'_>,
     key: Key,
     losses: &[Loss],
@@ -105,8 +101,6 @@ fn exposure(
         Cause::Keyless
     } else if operation.invalidated != Invalidated::Before {
         Cause::Bypassing
-    } else if attempt.wholesale && !INVALIDATE_ALL_PROTECTS_TRANSACTIONS {
-        Cause::Wholesale
     } else if operation.policy == Policy::Proceed && troubled {
         Cause::Unblocked
     } else if visible > operation.armed.plus(BLOCK) {

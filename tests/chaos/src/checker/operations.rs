@@ -36,8 +36,6 @@ pub(super) struct Attempt<'a> {
     pub(super) learnt: bool,
     /// It has certainly changed nothing.
     pub(super) void: bool,
-    /// The cache is told by an `invalidate_all` in the transaction.
-    pub(super) wholesale: bool,
 }
 
 impl Attempt<'_> {
@@ -163,7 +161,6 @@ impl<'a> Operations<'a> {
                 key,
                 change,
                 base,
-                wholesale,
                 ..
             } => operation.attempts.push(Attempt {
                 at: *at,
@@ -172,7 +169,6 @@ impl<'a> Operations<'a> {
                 base: base.as_ref(),
                 learnt: false,
                 void: false,
-                wholesale: *wholesale,
             }),
             Record::Keyed { attempt, id, .. } => {
                 if let Some(attempt) = operation.attempts.get_mut(*attempt) {

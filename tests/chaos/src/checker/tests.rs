@@ -11,7 +11,7 @@ use crate::{
     database::Audited,
     entities::{Sought, Table, UNKNOWN_ID},
     history::{Change, Invalidated, NotFound, OpId, Outcome},
-    settings::{BLOCK, BOUND, COMMIT_SLACK, INVALIDATE_ALL_PROTECTS_TRANSACTIONS},
+    settings::{BLOCK, BOUND, COMMIT_SLACK},
 };
 
 const ACCOUNT: Key = Key {
@@ -68,8 +68,6 @@ struct Write {
     /// How many invalidations were queued at its end.
     pending: usize,
     invalidated: Invalidated,
-    /// By an `invalidate_all` in its transaction.
-    wholesale: bool,
 }
 
 impl Write {
@@ -84,7 +82,6 @@ impl Write {
             troubled: false,
             pending: 0,
             invalidated: Invalidated::Before,
-            wholesale: false,
         }
     }
 
@@ -204,7 +201,6 @@ impl History {
                 key: write.key,
                 change: write.change,
                 base: write.base,
-                wholesale: write.wholesale,
             },
         );
         match write.end {

@@ -84,7 +84,7 @@ impl Actor {
             Ok(tx) => tx,
             Err(error) => return self.end(op, Outcome::Failed, error.to_string()),
         };
-        if let Err(error) = self.update_all::<M>(&tx, op, &mut 0, false).await {
+        if let Err(error) = self.update_all::<M>(&tx, op, &mut 0).await {
             // Without a COMMIT nothing is committed, whatever the answer.
             let _ = tx.rollback().await;
             return self.end(op, Outcome::Failed, error.to_string());
@@ -109,7 +109,6 @@ impl Actor {
         tx: &impl ConnectionTrait,
         op: OpId,
         attempts: &mut usize,
-        wholesale: bool,
     ) -> Result<Vec<(i64, String)>, DbErr> {
         let (table, ids) = (M::TABLE.name(), self.worker.ids(M::TABLE));
         let (from, to) = (ids.start(), ids.end());
@@ -148,7 +147,6 @@ impl Actor {
                     false => Change::PutKeepingVersion(value.clone()),
                 },
                 base: None,
-                wholesale,
             });
             *attempts += 1;
             cases += &format!(" WHEN {id} THEN '{value}'");

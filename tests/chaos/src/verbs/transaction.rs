@@ -345,7 +345,7 @@ impl Actor {
         }
         let first = script.attempts;
         let changed = self
-            .update_all::<M>(tx, script.op, &mut script.attempts, true)
+            .update_all::<M>(tx, script.op, &mut script.attempts)
             .await;
         if invalidates && !invalidates_first {
             tx.invalidate_all::<M>();

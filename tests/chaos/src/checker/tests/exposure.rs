@@ -249,35 +249,6 @@ fn a_statement_about_many_rows_is_missed_until_invalidate_all_at_most() {
         .breaks(Rule::OlderThanAcknowledged);
 }
 
-/// Goal: excuse *wholesale*: `invalidate_all` in a transaction, if that does not protect it. It ends with the acknowledgement; if
-/// there is none, with the bound.
-#[test]
-fn what_invalidate_all_names_in_a_transaction_is_excused_as_hole_9_says() {
-    let changed = |wholesale| {
-        History::new()
-            .write(Write {
-                wholesale,
-                ..Write::put(ADA, ACCOUNT, "new", 10, 20)
-            })
-            .commit(ADA, ACCOUNT, new(), 15)
-    };
-    let early = |history: History| {
-        history
-            .read(EVE, ACCOUNT, new(), 16)
-            .read(BOB, ACCOUNT, old(), 18)
-    };
-    if INVALIDATE_ALL_PROTECTS_TRANSACTIONS {
-        early(changed(true)).breaks(Rule::WentBackwards);
-    } else {
-        let findings = early(changed(true)).holds();
-        assert_eq!(findings.exposed[&Cause::Wholesale], 1);
-    }
-    early(changed(false)).breaks(Rule::WentBackwards);
-    changed(true)
-        .read(BOB, ACCOUNT, old(), 21)
-        .breaks(Rule::OlderThanAcknowledged);
-}
-
 /// Goal: a transaction of which the database does not know when it was committed is known by its
 /// acknowledgement.
 #[test]

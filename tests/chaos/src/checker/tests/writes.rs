@@ -122,7 +122,6 @@ fn half_a_transaction_is_a_violation() {
             key,
             change,
             base,
-            wholesale: false,
         };
         let history = History::new()
             .write(Write::put(ADA, ACCOUNT, "new", 10, 20).ending(Outcome::Unknown))
