@@ -369,9 +369,8 @@ impl CachedDbBuilder {
         let tier = self.tamper.with(tier);
         let tier: Arc<dyn Tier> = Arc::new(NotifyingTier::new(tier, &generations));
         let tasks = Tasks::on(Handle::current());
-        let timeout = self.config.cache_timeout;
         let listener = Arc::clone(&generations) as _;
-        let epochs = Epochs::new(&tier, listener, &tasks, clock, timeout);
+        let epochs = Epochs::new(&tier, listener, &tasks, clock);
         let context = context(self.conn, self.config, tier, epochs, tasks);
         Ok(CachedDb {
             registry: Arc::new(Registry::new(context, generations, clock)),

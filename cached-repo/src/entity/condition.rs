@@ -79,8 +79,10 @@ impl Term {
             Test::Is(literal) => (literal, true),
             Test::IsNot(literal) => (literal, false),
         };
-        let text = protocol::text(value, dialect(backend));
-        let is_same = text.is_some_and(|text| text == literal.spelling());
+        let Some(text) = protocol::text(value, dialect(backend)) else {
+            return Meets::Unsure;
+        };
+        let is_same = text == literal.spelling();
         // Identical texts are equal by any rules.
         if !is_same && !column.is_exact(value, backend) {
             return Meets::Unsure;

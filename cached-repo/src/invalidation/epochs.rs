@@ -5,7 +5,8 @@
 //!   longer. So what a read that begins then is told of is current.
 //! - Near caches are told of a raised epoch only after the process knows it, or trusts no epoch: who
 //!   takes a stamp then does not use an older one.
-//! - One operation on the tier at a time, so that a reply never replaces a later one.
+//! - A reply replaces what is known only if no epoch has come to light since it was asked for. Whatever
+//!   the order of replies, each is trusted from when it was asked for.
 //!
 //! Does not ask by itself: a read whose trust runs out has the epochs read behind it.
 
@@ -21,7 +22,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
 use crate::{
     clock::{Clock, Moment, ms},
@@ -33,8 +34,8 @@ use crate::{
     tier::{Invalidated, InvalidationListener, Tier, TierError},
 };
 
-/// What who raises an epoch waits in addition: processes read a clock that may be a tick late, and
-/// clocks do not run alike.
+/// An addition to that wait: processes read a clock that may be a tick late, and clocks do not run
+/// alike.
 const MARGIN: Duration = Duration::from_millis(30);
 
 /// The epochs of all entities over one tier.
@@ -45,12 +46,9 @@ pub(crate) struct Epochs {
     listener: Arc<dyn InvalidationListener>,
     tasks: Tasks,
     clock: Clock,
-    timeout: Duration,
     /// Until when what is known may be used: a [`Moment`].
     trusted_until: AtomicU64,
     known: Mutex<Known>,
-    /// Taken by who asks the tier.
-    turn: tokio::sync::Mutex<()>,
     refreshing: AtomicBool,
     refreshed: Notify,
 }
@@ -59,9 +57,9 @@ pub(crate) struct Epochs {
 struct Known {
     last: Option<EpochReply>,
     /// By what the keys of the entity start with.
-    entities: HashMap<Arc<str>, Arc<Epoch>>,
-    /// How often what is known was given up.
-    distrusted: u64,
+    entities: HashMap<Arc<str>, Weak<Epoch>>,
+    /// How often an epoch has come to light: replies to earlier questions may be older.
+    changes: u64,
 }
 
 /// What is known of the epoch of one entity: the epoch, and above it whether it is blocked, or nothing.
@@ -96,13 +94,11 @@ impl Usable {
 }
 
 impl Epochs {
-    /// `timeout` is that of an operation on the tier.
     pub(crate) fn new(
         tier: &Arc<dyn Tier>,
         listener: Arc<dyn InvalidationListener>,
         tasks: &Tasks,
         clock: Clock,
-        timeout: Duration,
     ) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
             me: Weak::clone(me),
@@ -110,10 +106,8 @@ impl Epochs {
             listener,
             tasks: tasks.clone(),
             clock,
-            timeout,
             trusted_until: AtomicU64::new(DISTRUSTED),
             known: Mutex::default(),
-            turn: tokio::sync::Mutex::default(),
             refreshing: AtomicBool::new(false),
             refreshed: Notify::new(),
         })
@@ -123,14 +117,17 @@ impl Epochs {
     pub(crate) fn of(&self, prefix: &Arc<str>) -> Arc<Epoch> {
         let mut known = self.known.lock();
         let Known { last, entities, .. } = &mut *known;
-        let epoch = entities.entry(Arc::clone(prefix)).or_insert_with(|| {
-            let epoch = Epoch(AtomicU64::new(NOTHING));
-            if let Some(reply) = last {
-                epoch.learn(reply, prefix);
-            }
-            Arc::new(epoch)
-        });
-        Arc::clone(epoch)
+        if let Some(epoch) = entities.get(prefix).and_then(Weak::upgrade) {
+            return epoch;
+        }
+        // Of tenants that are gone.
+        entities.retain(|_, epoch| epoch.strong_count() > 0);
+        let epoch = Arc::new(Epoch(AtomicU64::new(NOTHING)));
+        if let Some(reply) = last {
+            epoch.learn(reply, prefix);
+        }
+        entities.insert(Arc::clone(prefix), Arc::downgrade(&epoch));
+        epoch
     }
 
     /// Whether a read that begins now may use entries of an entity.
@@ -164,8 +161,8 @@ impl Epochs {
         }
     }
 
-    /// Of which epoch that may be stored whose SQL begins now: what is known may be outdated, and then
-    /// nobody uses it. The tier is asked if nothing is known.
+    /// The epoch under which an answer may be stored, if its SQL begins now. It may be outdated: then
+    /// nobody uses the answer. The tier is asked if nothing is known.
     pub(crate) async fn storable(&self, epoch: &Epoch) -> Usable {
         if self.usable(epoch) == Usable::Unknown && epoch.known() == Usable::Unknown {
             self.refresh().await;
@@ -179,8 +176,7 @@ impl Epochs {
         !is_distrusted && epoch.known() == Usable::Of(number)
     }
 
-    /// Has the epochs read, and waits until they are, or the tier has failed; as long as an operation may
-    /// take.
+    /// Has the epochs read, and waits until they are, or the tier has failed.
     async fn refresh(&self) {
         let mut refreshed = pin!(self.refreshed.notified());
         refreshed.as_mut().enable();
@@ -203,8 +199,8 @@ impl Epochs {
         self.tasks.spawn(async move {
             let _done = done;
             if let Some(me) = me.upgrade() {
-                // Without a reply nothing is trusted any longer than before. Others may be before it.
-                let _ = tokio::time::timeout(me.timeout, me.read()).await;
+                // Without a reply nothing is trusted any longer than before.
+                let _ = me.read().await;
             }
         });
     }
@@ -214,16 +210,20 @@ impl Epochs {
         self.change(EpochChange::Raise, entities).await
     }
 
-    /// The same, and until the block ends or lapses none is used or stored.
+    /// The same, and until the block ends or lapses none is used or stored. Says until when it stands:
+    /// for `ttl`, and as long as this takes.
     pub(crate) async fn block(
         &self,
         entities: Vec<Arc<str>>,
         token: Token,
         ttl: Duration,
-    ) -> Result<(), TierError> {
+    ) -> Result<Instant, TierError> {
+        let ttl = ttl + TRUST + MARGIN;
+        let until = Instant::now() + ttl;
         let block_ms = ms(ttl);
         self.change(EpochChange::Block { token, block_ms }, entities)
-            .await
+            .await?;
+        Ok(until)
     }
 
     /// The write has committed. Entries are outdated once more where its block does not stand.
@@ -239,13 +239,9 @@ impl Epochs {
 
     /// Changes epochs, and waits until no process trusts an older one.
     async fn change(&self, change: EpochChange, entities: Vec<Arc<str>>) -> Result<(), TierError> {
-        let told = Telling {
-            epochs: self,
-            knows: false,
-        };
-        let reply = self.ask(change, entities).await;
-        told.end(reply.is_ok());
-        let reply = reply?;
+        let telling = Telling(Some(self));
+        let reply = self.ask(change, entities).await?;
+        telling.end(&reply);
         if reply.raised && self.tier.is_shared() {
             tokio::time::sleep(TRUST + MARGIN).await;
         }
@@ -257,35 +253,40 @@ impl Epochs {
         change: EpochChange,
         entities: Vec<Arc<str>>,
     ) -> Result<EpochReply, TierError> {
-        let _turn = self.turn.lock().await;
-        let (asked, distrusted) = (self.clock.moment(), self.known.lock().distrusted);
+        let (asked, changes) = (self.clock.moment(), self.known.lock().changes);
         let request = EpochRequest {
             base: fastrand::u32(..),
             change,
             entities,
         };
         let reply = self.tier.epochs(request).await?;
-        self.learn(&reply, asked, distrusted);
+        self.learn(&reply, asked, changes);
         Ok(reply)
     }
 
-    fn learn(&self, reply: &EpochReply, asked: Moment, distrusted: u64) {
+    fn learn(&self, reply: &EpochReply, asked: Moment, changes: u64) {
         let mut known = self.known.lock();
-        for (prefix, epoch) in &known.entities {
-            epoch.learn(reply, prefix);
+        if known.changes != changes {
+            return;
         }
+        if known.last.as_ref().map(|last| &last.epochs) != Some(&reply.epochs) || has_blocks(reply)
+        {
+            for (prefix, epoch) in &known.entities {
+                if let Some(epoch) = epoch.upgrade() {
+                    epoch.learn(reply, prefix);
+                }
+            }
+        }
+        known.changes += u64::from(reply.raised);
         known.last = Some(reply.clone());
-        // What came to light meanwhile may be newer than the reply.
-        if known.distrusted == distrusted {
-            let until = asked.plus(TRUST).as_nanos();
-            self.trusted_until.store(until, Ordering::Release);
-        }
+        let until = asked.plus(TRUST).as_nanos();
+        self.trusted_until.store(until, Ordering::Release);
     }
 
     /// Uses nothing of what is known any more.
     fn distrust(&self) {
         let mut known = self.known.lock();
-        known.distrusted += 1;
+        known.changes += 1;
         self.trusted_until.store(DISTRUSTED, Ordering::Release);
     }
 }
@@ -308,24 +309,32 @@ impl Epoch {
 
 /// Tells the near caches of this process that any row may have changed, whatever becomes of who
 /// changes the epoch.
-struct Telling<'a> {
-    epochs: &'a Epochs,
-    knows: bool,
-}
+struct Telling<'a>(Option<&'a Epochs>);
 
 impl Telling<'_> {
-    fn end(mut self, knows: bool) {
-        self.knows = knows;
+    /// The change is known.
+    fn end(mut self, reply: &EpochReply) {
+        if let Some(epochs) = self.0.take()
+            && reply.raised
+        {
+            epochs.listener.on_invalidate(Invalidated::All);
+        }
     }
 }
 
 impl Drop for Telling<'_> {
     fn drop(&mut self) {
-        if !self.knows {
-            self.epochs.distrust();
+        if let Some(epochs) = self.0 {
+            epochs.distrust();
+            epochs.listener.on_invalidate(Invalidated::All);
         }
-        self.epochs.listener.on_invalidate(Invalidated::All);
     }
+}
+
+/// Whether a block may lapse although the table stays the same.
+fn has_blocks(reply: &EpochReply) -> bool {
+    let mut entities = reply.epochs.entities.values();
+    entities.any(|epoch| !epoch.blocks.is_empty())
 }
 
 /// A refresh that runs.

@@ -103,7 +103,7 @@ struct Shared {
 /// What is replayed at a time.
 struct Batch {
     keys: Vec<(Key, Queued)>,
-    entities: Vec<(Arc<str>, u64)>,
+    entities: Vec<(Arc<str>, QueuedEntity)>,
     /// When something else is due, if anything is queued for later.
     next: Option<Instant>,
 }
@@ -111,8 +111,25 @@ struct Batch {
 #[derive(Debug, Default)]
 struct Contents {
     keys: HashMap<Key, Queued>,
-    /// Key prefixes of entities that are queued as a whole, and how often each was asked for.
-    entities: HashMap<Arc<str>, u64>,
+    /// Entities that are queued as a whole, by what their keys start with.
+    entities: HashMap<Arc<str>, QueuedEntity>,
+}
+
+/// All that is queued for an entity as a whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct QueuedEntity {
+    /// How often it was asked for.
+    times: u64,
+    /// An invalidation is due now.
+    now: bool,
+    /// Another one is due then.
+    late: Option<Instant>,
+}
+
+impl QueuedEntity {
+    fn is_due(&self) -> bool {
+        self.now || self.late.is_some_and(|late| late <= Instant::now())
+    }
 }
 
 impl InvalidationQueue {
@@ -140,7 +157,7 @@ impl InvalidationQueue {
         let full = queued.keys.len() >= self.shared.capacity;
         match queued.keys.get_mut(key) {
             Some(earlier) => earlier.add(invalidation),
-            None if full => queued.add_entity(prefix),
+            None if full => queued.add_entity(prefix, invalidation.due),
             None => {
                 queued.keys.insert(key.clone(), Queued::first(invalidation));
             }
@@ -149,10 +166,10 @@ impl InvalidationQueue {
         self.shared.changed.notify_one();
     }
 
-    /// Queues an invalidation of every key that starts with `prefix`.
-    pub(crate) fn enqueue_entity(&self, prefix: &Arc<str>) {
+    /// Queues an invalidation of every key that starts with `prefix`, at once or at `due`.
+    pub(crate) fn enqueue_entity(&self, prefix: &Arc<str>, due: Option<Instant>) {
         let mut queued = self.shared.queued.lock();
-        queued.add_entity(prefix);
+        queued.add_entity(prefix, due);
         self.shared.recount(&queued);
         self.shared.changed.notify_one();
     }
@@ -184,9 +201,14 @@ impl InvalidationQueue {
 
     /// Makes what is queued for later due now.
     pub(crate) fn hurry(&self) {
-        for queued in self.shared.queued.lock().keys.values_mut() {
+        let mut contents = self.shared.queued.lock();
+        for queued in contents.keys.values_mut() {
             queued.now |= queued.late.take().is_some();
         }
+        for queued in contents.entities.values_mut() {
+            queued.now |= queued.late.take().is_some();
+        }
+        drop(contents);
         self.shared.changed.notify_one();
     }
 
@@ -241,14 +263,15 @@ impl Shared {
         let queued = self.queued.lock();
         let due = queued.keys.iter().filter(|(_, queued)| queued.is_due());
         let keys = due.take(BATCH).map(|(key, queued)| (key.clone(), *queued));
-        let entities = queued
-            .entities
-            .iter()
-            .map(|(prefix, times)| (Arc::clone(prefix), *times));
+        let entities = queued.entities.iter();
+        let entities = entities.filter(|(_, queued)| queued.is_due());
+        let entities = entities.map(|(prefix, queued)| (Arc::clone(prefix), *queued));
+        let late_keys = queued.keys.values().filter_map(|queued| queued.late);
+        let late_entities = queued.entities.values().filter_map(|queued| queued.late);
         Batch {
             keys: keys.collect(),
             entities: entities.collect(),
-            next: queued.keys.values().filter_map(|queued| queued.late).min(),
+            next: late_keys.chain(late_entities).min(),
         }
     }
 
@@ -274,20 +297,34 @@ impl Shared {
         self.recount(&queued);
     }
 
-    /// The tier has invalidated an entity that was asked for so many times by then.
-    fn entity_acknowledged(&self, prefix: &Arc<str>, times: u64) {
+    /// The tier has acknowledged the invalidation of an entity as it was queued then.
+    fn entity_acknowledged(&self, prefix: &Arc<str>, sent: &QueuedEntity) {
         let mut queued = self.queued.lock();
-        // What was queued meanwhile may be of a key that was already passed.
-        if queued.entities.get(prefix) == Some(&times) {
-            queued.entities.remove(prefix);
+        // What was queued meanwhile may have changed after the epoch was raised.
+        if queued.entities.get(prefix) == Some(sent) {
+            match sent.late.filter(|late| *late > Instant::now()) {
+                Some(_) => {
+                    let later = QueuedEntity {
+                        now: false,
+                        ..*sent
+                    };
+                    queued.entities.insert(Arc::clone(prefix), later);
+                }
+                None => {
+                    queued.entities.remove(prefix);
+                }
+            }
         }
         self.recount(&queued);
     }
 }
 
 impl Contents {
-    fn add_entity(&mut self, prefix: &Arc<str>) {
-        *self.entities.entry(Arc::clone(prefix)).or_default() += 1;
+    fn add_entity(&mut self, prefix: &Arc<str>, due: Option<Instant>) {
+        let queued = self.entities.entry(Arc::clone(prefix)).or_default();
+        queued.times += 1;
+        queued.now |= due.is_none();
+        queued.late = queued.late.max(due);
     }
 }
 
@@ -330,8 +367,8 @@ async fn replay(shared: Arc<Shared>, tier: Arc<dyn Tier>, epochs: Arc<Epochs>, t
             .collect();
         if !prefixes.is_empty() && epochs.raise(prefixes).await.is_ok() {
             progress = true;
-            for (prefix, times) in entities {
-                shared.entity_acknowledged(&prefix, times);
+            for (prefix, sent) in entities {
+                shared.entity_acknowledged(&prefix, &sent);
             }
         }
         if progress {

@@ -44,8 +44,8 @@ fn engine(answers: impl IntoIterator<Item = Result<Vec<Pair>, DbErr>>) -> Engine
     let tier: Arc<dyn Tier> = Arc::new(MemoryTier::new(1 << 20, Clock::start()));
     let tasks = Tasks::on(Handle::current());
     let limit = Arc::new(LoadLimit::of(&config));
-    let (clock, timeout) = (Clock::start(), config.cache_timeout);
-    let epochs = Epochs::new(&tier, Arc::new(Generations::new()), &tasks, clock, timeout);
+    let clock = Clock::start();
+    let epochs = Epochs::new(&tier, Arc::new(Generations::new()), &tasks, clock);
     let (shared, outdate) = (Arc::clone(&tier), Arc::clone(&epochs));
     let context = Arc::new(Context {
         queue: InvalidationQueue::start(shared, outdate, &config, tasks.runtime()),

@@ -120,10 +120,8 @@ impl BlockSet {
     /// Blocks every key and entity for which that was not tried. On an error the tier did not
     /// acknowledge a block, and the policy is to refuse; those that were placed are to be released.
     pub(super) async fn block(&mut self) -> Result<(), TierError> {
-        let entities = Self::block_entities(&self.shared, self.token, &mut self.entities);
-        if self.keys.iter().all(|key| key.state != BlockState::Unasked) {
-            return entities.await;
-        }
+        // Entities first: it takes some time until all processes know, which no key's block need last.
+        let entities = self.block_entities().await;
         let config = &self.shared.config;
         let request = Block {
             token: self.token,
@@ -151,39 +149,40 @@ impl BlockSet {
                 }
             },
         );
-        let (keys, entities) = join(run_bounded(blocks), entities).await;
+        let keys = run_bounded(blocks).await;
         keys.into_iter().collect::<Result<(), _>>().and(entities)
     }
 
-    async fn block_entities(
-        shared: &Context,
-        token: Token,
-        entities: &mut HashMap<Arc<str>, BlockedEntity>,
-    ) -> Result<(), TierError> {
-        let unasked = entities.iter_mut();
-        let mut unasked: Vec<_> = unasked
-            .filter(|(_, entity)| entity.state == BlockState::Unasked)
-            .collect();
-        if unasked.is_empty() {
+    async fn block_entities(&mut self) -> Result<(), TierError> {
+        let prefixes = self.entities_that(|state| state == BlockState::Unasked);
+        if prefixes.is_empty() {
             return Ok(());
         }
-        let prefixes = unasked.iter().map(|(prefix, _)| Arc::clone(prefix));
-        let block = shared
-            .epochs
-            .block(prefixes.collect(), token, shared.config.block_ttl);
-        let blocked = block.await;
-        let mut refused = Ok(());
-        for (_, entity) in &mut unasked {
-            entity.state = match &blocked {
-                Ok(()) => BlockState::Blocked,
-                // Nothing was sent, or it may have arrived.
-                Err(_) => BlockState::Unknown,
-            };
-            if entity.on_failure == OnCacheFailure::Refuse {
-                refused = blocked.clone();
+        let is_first = (self.keys.iter()).all(|key| key.state == BlockState::Unasked)
+            && prefixes.len() == self.entities.len();
+        let mut refuses = false;
+        for prefix in &prefixes {
+            if let Some(entity) = self.entities.get_mut(prefix) {
+                // If the caller goes away, it may arrive.
+                entity.state = BlockState::Unknown;
+                refuses |= entity.on_failure == OnCacheFailure::Refuse;
             }
         }
-        refused
+        let (epochs, ttl) = (&self.shared.epochs, self.shared.config.block_ttl);
+        let until = match epochs.block(prefixes.clone(), self.token, ttl).await {
+            Ok(until) => until,
+            Err(error) => return if refuses { Err(error) } else { Ok(()) },
+        };
+        for prefix in &prefixes {
+            if let Some(entity) = self.entities.get_mut(prefix) {
+                entity.state = BlockState::Blocked;
+            }
+        }
+        if is_first {
+            // The wait until all processes know it is not the write's.
+            self.deadline = until.min(Instant::now() + ttl);
+        }
+        Ok(())
     }
 
     /// To be held while the SQL runs, and disarmed when it has returned. If it never returns (a row
@@ -209,8 +208,8 @@ impl BlockSet {
 
     /// Tells the tier what was committed. On an error, what it did not acknowledge is queued.
     pub(super) async fn publish(self) -> Result<(), TierError> {
-        let keys = run_bounded(self.keys.iter().map(|blocked| self.publish_key(blocked))).await;
-        let entities = self.end_entities().await;
+        let keys = run_bounded(self.keys.iter().map(|blocked| self.publish_key(blocked)));
+        let (keys, entities) = join(keys, self.end_entities()).await;
         keys.into_iter().collect::<Result<(), _>>().and(entities)
     }
 
@@ -270,12 +269,14 @@ impl BlockSet {
             };
             self.shared.tier.done(&blocked.key, request)
         });
-        let asked = self.entities_that(|state| state != BlockState::Unasked);
-        if !asked.is_empty() {
-            self.shared.epochs.release(asked, self.token).await;
-        }
+        let entities = async {
+            let asked = self.entities_that(|state| state != BlockState::Unasked);
+            if !asked.is_empty() {
+                self.shared.epochs.release(asked, self.token).await;
+            }
+        };
         // Without a reply a block lapses by itself.
-        let _ = run_bounded(releases).await;
+        let _ = join(run_bounded(releases), entities).await;
     }
 
     /// Nothing was written, because the cache may hold what misled the caller: `row` is
@@ -311,18 +312,12 @@ impl BlockSet {
             let due = (blocked.state == BlockState::Blocked).then_some(late);
             self.enqueue(blocked, Version::ZERO, due);
         }
-        if self.entities.is_empty() {
-            return;
+        for (prefix, entity) in &self.entities {
+            self.shared.queue.enqueue_entity(prefix, Some(late));
+            if entity.state != BlockState::Blocked {
+                self.shared.queue.enqueue_entity(prefix, None);
+            }
         }
-        // What the tier does not acknowledge is queued.
-        let unblocked = self.entities_that(|state| state != BlockState::Blocked);
-        let _ = invalidate_entities(&self.shared, unblocked).await;
-        let all = self.entities_that(|_| true);
-        let shared = Arc::clone(&self.shared);
-        self.shared.tasks.spawn(async move {
-            tokio::time::sleep_until(late).await;
-            let _ = invalidate_entities(&shared, all).await;
-        });
     }
 
     /// Queues an invalidation of a key, at once or at `due`.
@@ -342,14 +337,18 @@ impl BlockSet {
     /// others. Of a block whose acknowledgement is lost nobody has waited until all processes know it.
     async fn end_entities(&self) -> Result<(), TierError> {
         let unblocked = self.entities_that(|state| state != BlockState::Blocked);
-        let raised = invalidate_entities(&self.shared, unblocked).await;
         let blocked = self.entities_that(|state| state == BlockState::Blocked);
-        if !blocked.is_empty() {
+        let ended = async {
+            if blocked.is_empty() {
+                return Ok(());
+            }
             let unsent = enqueue_entities_if_lost(&self.shared, &blocked);
             self.shared.epochs.end(blocked.clone(), self.token).await?;
             unsent.disarm();
-        }
-        raised
+            Ok(())
+        };
+        let (raised, ended) = join(invalidate_entities(&self.shared, unblocked), ended).await;
+        raised.and(ended)
     }
 
     fn entities_that(&self, are: impl Fn(BlockState) -> bool) -> Vec<Arc<str>> {
@@ -388,7 +387,7 @@ fn enqueue_entities_if_lost<'a>(
 ) -> EnqueueOnDrop<impl FnOnce() + use<'a>> {
     let enqueue = move || {
         for prefix in prefixes {
-            shared.queue.enqueue_entity(prefix);
+            shared.queue.enqueue_entity(prefix, None);
         }
     };
     EnqueueOnDrop::new(enqueue)

@@ -127,7 +127,7 @@ fn start(capacity: usize) -> (Arc<Scripted>, InvalidationQueue) {
     let shared = Arc::clone(&tier) as Arc<dyn Tier>;
     let tasks = Tasks::on(Handle::current());
     let generations = Arc::new(Generations::new());
-    let epochs = Epochs::new(&shared, generations, &tasks, Clock::start(), LIMIT);
+    let epochs = Epochs::new(&shared, generations, &tasks, Clock::start());
     let queue = InvalidationQueue::start(shared, epochs, &config, &Handle::current());
     (tier, queue)
 }
@@ -257,9 +257,9 @@ async fn a_later_invalidation_can_be_hurried() {
 #[tokio::test]
 async fn an_overflow_during_the_replay_of_its_entity_stays_queued() {
     let (tier, queue) = start(1);
-    queue.enqueue_entity(space().prefix());
+    queue.enqueue_entity(space().prefix(), None);
     tier.until_waiting(1).await;
-    queue.enqueue_entity(space().prefix());
+    queue.enqueue_entity(space().prefix(), None);
     tier.answers.add_permits(1);
     until("the first replay is acknowledged", || {
         tier.told.lock().len() == 1
@@ -269,5 +269,36 @@ async fn an_overflow_during_the_replay_of_its_entity_stays_queued() {
     assert!(queue.contains(&space().row(1i64)));
     tier.answers.add_permits(1);
     tokio::time::timeout(LIMIT, queue.drained()).await.unwrap();
+    assert_eq!(tier.told.lock().len(), 2);
+}
+
+/// Goal: an entity whose COMMIT has no answer is invalidated later, is not read until then, and is not
+/// waited for by who ends the queue.
+#[tokio::test]
+async fn an_entity_that_is_due_later_is_replayed_then_or_when_hurried() {
+    let (tier, queue) = start(10);
+    tier.answers.add_permits(2);
+    let key = space().row(1i64);
+    let soon = Instant::now() + Duration::from_millis(50);
+    queue.enqueue_entity(space().prefix(), Some(soon));
+    assert!(queue.contains(&key) && queue.len() == 1);
+    tokio::time::timeout(LIMIT, queue.drained()).await.unwrap();
+    assert!(Instant::now() >= soon, "not before it is due");
+    queue.enqueue_entity(space().prefix(), Some(Instant::now() + LIMIT * 10));
+    queue.hurry();
+    tokio::time::timeout(LIMIT, queue.drained()).await.unwrap();
+    assert_eq!(tier.told.lock().len(), 2);
+}
+
+/// Goal: what is due now does not take what is due later with it.
+#[tokio::test]
+async fn an_entity_that_is_due_now_and_later_is_invalidated_twice() {
+    let (tier, queue) = start(10);
+    tier.answers.add_permits(2);
+    let soon = Instant::now() + Duration::from_millis(100);
+    queue.enqueue_entity(space().prefix(), None);
+    queue.enqueue_entity(space().prefix(), Some(soon));
+    tokio::time::timeout(LIMIT, queue.drained()).await.unwrap();
+    assert!(Instant::now() >= soon);
     assert_eq!(tier.told.lock().len(), 2);
 }

@@ -143,6 +143,8 @@ impl FromRedisValue for EpochAnswer {
         for (name, text) in fields {
             match name.as_str() {
                 "#base" => epochs.base = hex(&text)?,
+                // A later release's.
+                other if other.starts_with('#') => {}
                 _ => {
                     epochs.entities.insert(name.into(), entity_epoch(&text)?);
                 }

@@ -28,13 +28,13 @@ local function load()
   for i = 1, #held, 2 do
     local name, text = held[i], held[i + 1]
     found.texts[name] = text
-    if name == '#base' and #text == 8 and not text:find('%X') then
-      found.base = text
-    elseif name:sub(1, 1) ~= '#' and parse(text) then
+    if name == '#base' then
+      found.base = #text == 8 and not text:find('%X') and text
+    elseif name:sub(1, 1) ~= '#' then
       found.entities[name] = parse(text)
-    else
-      return nil
+      if not found.entities[name] then return nil end
     end
+    -- Another field with '#' is a later release's.
   end
   return found.base and found
 end
